@@ -1,0 +1,60 @@
+"""Settings: one frozen object for each room, read from the environment once, in `__main__`."""
+
+import sys
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["RoomSettings", "load", "room_config"]
+
+
+def room_config(room: str) -> SettingsConfigDict:
+    """Return the configuration of a room's settings: environment variables `BRAIN_<ROOM>_<FIELD>`, frozen."""
+    return SettingsConfigDict(env_prefix=f"BRAIN_{room}_", frozen=True, extra="ignore")
+
+
+class RoomSettings(BaseSettings):
+    """What every room can be told.
+
+    Attributes:
+        listen: Address of the room's own server, `host:port`; port 0 takes a free one.
+        metrics_listen: Address of the Prometheus endpoint; empty for none.
+        log_level: Least severe level that is logged.
+        log_format: `json` for machines, `console` for people.
+        otlp_endpoint: OpenTelemetry collector (OTLP over HTTP, base address); empty for no traces.
+        token_public_key_files: Ed25519 public keys (PEM) of those who may mint internal tokens.
+        tls_cert_file: This room's certificate; with it the room speaks TLS and asks its callers for theirs.
+        tls_key_file: Private key of the certificate.
+        tls_ca_file: Authorities that other rooms' certificates must come from.
+        state_dir: Folder for what the room keeps on this machine.
+        drain_s: Seconds that running requests get at a shutdown.
+    """
+
+    listen: str = "127.0.0.1:0"
+    metrics_listen: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: str = ""
+    token_public_key_files: tuple[Path, ...] = ()
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+    state_dir: Path = Path(".brain")
+    drain_s: float = 10.0
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(kind: type[Settings]) -> Settings:
+    """Return the settings, or print which variables are wrong and what is allowed, and exit with status 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        for fault in error.errors(include_url=False):
+            name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
+            sys.stderr.write(f"{name}: {fault['msg']} (got {fault.get('input')!r})\n")
+        raise SystemExit(2) from error
