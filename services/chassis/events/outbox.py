@@ -1,0 +1,139 @@
+"""The transactional outbox: events are written with the state they announce, and relayed to the log afterwards.
+
+A relay that dies between publishing and marking publishes again when it is back; consumers are idempotent.
+"""
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC
+
+import structlog
+from prometheus_client import Gauge
+from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import Database
+from services.chassis.errors import Unavailable
+from services.chassis.events.log import Envelope, EventLog
+
+__all__ = ["Outbox", "OutboxRelay", "outbox_table"]
+
+_log = structlog.get_logger()
+
+# Events relayed in one go.
+_BATCH = 200
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """Return a room's outbox table; its migration creates the same columns."""
+    return Table(
+        "outbox",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=True),
+        Column("topic", String, nullable=False),
+        Column("event_id", String, nullable=False),
+        Column("tenant", String, nullable=False),
+        Column("type", String, nullable=False),
+        Column("key", String, nullable=False),
+        Column("occurred_at", DateTime, nullable=False),
+        Column("traceparent", String, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("added_at", Float, nullable=False),
+    )
+
+
+class Outbox:
+    """Where a room puts its events, inside the transaction that makes them true."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def add(self, connection: AsyncConnection, topic: str, envelope: Envelope) -> None:
+        """Put `envelope` into the outbox of the transaction that `connection` is in."""
+        await connection.execute(
+            insert(self._table).values(
+                topic=topic,
+                event_id=envelope.event_id,
+                tenant=envelope.tenant,
+                type=envelope.type,
+                key=envelope.key,
+                occurred_at=envelope.occurred_at.astimezone(UTC).replace(tzinfo=None),
+                traceparent=envelope.traceparent,
+                payload=envelope.payload,
+                added_at=time.time(),
+            )
+        )
+
+
+class OutboxRelay:
+    """Moves events from the outbox to the log.
+
+    Args:
+        database: The room's database.
+        table: Its outbox table.
+        log: Where the events go.
+        poll_s: How often to look without being woken.
+        oldest_pending: Gauge for the age of the oldest event that has not been relayed, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        table: Table,
+        log: EventLog,
+        poll_s: float = 0.2,
+        oldest_pending: Gauge | None = None,
+    ) -> None:
+        self._database = database
+        self._table = table
+        self._log = log
+        self._poll_s = poll_s
+        self._oldest_pending = oldest_pending
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look now: something was added."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Relay until cancelled; while the log or the database is away, wait and try again."""
+        while True:
+            self._woken.clear()
+            try:
+                moved = await self.relay_once()
+            except Unavailable as error:
+                _log.warning("outbox_relay_waits", reason=error.message)
+                moved = 0
+            if moved == 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), self._poll_s)
+
+    async def relay_once(self) -> int:
+        """Relay what is pending, at most one batch; return how many events moved."""
+        columns = self._table.c
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(select(self._table).order_by(columns.id).limit(_BATCH))).all()
+        if self._oldest_pending is not None:
+            self._oldest_pending.set(max(0.0, time.time() - rows[0].added_at) if rows else 0.0)
+        if not rows:
+            return 0
+        by_topic: dict[str, list[Envelope]] = {}
+        for row in rows:
+            by_topic.setdefault(row.topic, []).append(
+                Envelope(
+                    event_id=row.event_id,
+                    tenant=row.tenant,
+                    type=row.type,
+                    key=row.key,
+                    occurred_at=row.occurred_at.replace(tzinfo=UTC),
+                    traceparent=row.traceparent,
+                    payload=row.payload,
+                )
+            )
+        for topic, envelopes in by_topic.items():
+            await self._log.publish(topic, envelopes)
+        async with self._database.begin() as connection:
+            await connection.execute(delete(self._table).where(columns.id.in_([row.id for row in rows])))
+        return len(rows)

@@ -1,0 +1,209 @@
+"""The event log in one SQLite file that all rooms of a machine share.
+
+One partition for each topic. A group has one reading member, as one process carries a role on one machine. A topic is
+emulated as compacted where it is replayed: of each key only the newest record is handed out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from services.chassis.database import Database
+from services.chassis.events.log import Envelope, Record, dead_letter_topic
+
+__all__ = ["SqliteEventLog"]
+
+# How often a waiting reader looks for what other processes wrote; one look costs a tenth of a millisecond.
+_POLL_S: Final = 0.05
+
+_metadata = MetaData()
+_records = Table(
+    "records",
+    _metadata,
+    Column("offset", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("topic", String, nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("occurred_at", DateTime, nullable=False),
+    Column("traceparent", String, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("reason", String, nullable=False, default=""),
+    Index("records_by_topic", "topic", "offset"),
+    # Offsets are never given twice, even after the newest records were removed.
+    sqlite_autoincrement=True,
+)
+_commits = Table(
+    "commits",
+    _metadata,
+    Column("topic", String, primary_key=True),
+    Column("consumer_group", String, primary_key=True),
+    Column("offset", Integer, nullable=False),
+)
+
+
+class SqliteEventLog:
+    """Back end of the event log port.
+
+    Args:
+        path: File; empty for one in memory (tests).
+    """
+
+    def __init__(self, path: str) -> None:
+        self._database = Database(f"sqlite:///{path}" if path else "sqlite://")
+        self._ready = False
+        self._opening = asyncio.Lock()
+        self._published = asyncio.Event()
+
+    async def publish(self, topic: str, envelopes: Sequence[Envelope]) -> None:
+        """Append envelopes in one transaction."""
+        await self._append(topic, envelopes, reason="")
+
+    async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 1.0) -> list[Record]:
+        """Return the records after the group's last commit."""
+        await self._open()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            self._published.clear()
+            async with self._database.connect() as connection:
+                done = await connection.scalar(
+                    select(_commits.c.offset).where(_commits.c.topic == topic, _commits.c.consumer_group == group)
+                )
+                rows = (await connection.execute(_after(topic, done or 0).limit(limit))).all()
+            left = until - loop.time()
+            if rows or left <= 0:
+                return [_record(row) for row in rows]
+            await self._wait(min(_POLL_S, left))
+
+    async def commit(self, group: str, record: Record) -> None:
+        """Note how far the group is; going back is ignored."""
+        await self._open()
+        row = {"topic": record.topic, "consumer_group": group, "offset": record.offset}
+        statement = upsert(_commits).values(row)
+        statement = statement.on_conflict_do_update(
+            index_elements=["topic", "consumer_group"],
+            set_={"offset": func.max(_commits.c.offset, statement.excluded.offset)},
+        )
+        async with self._database.begin() as connection:
+            await connection.execute(statement)
+
+    async def replay(self, topic: str) -> AsyncIterator[Record]:
+        """Yield the newest record of each key in order, then what comes."""
+        await self._open()
+        newest = (
+            select(func.max(_records.c.offset)).where(_records.c.topic == topic).group_by(_records.c.key).subquery()
+        )
+        async with self._database.connect() as connection:
+            seen = await connection.scalar(select(func.max(_records.c.offset)).where(_records.c.topic == topic)) or 0
+            rows = (await connection.execute(_after(topic, 0).where(_records.c.offset.in_(select(newest.c[0]))))).all()
+        for row in rows:
+            yield _record(row)
+        while True:
+            self._published.clear()
+            async with self._database.connect() as connection:
+                rows = (await connection.execute(_after(topic, seen).limit(100))).all()
+            for row in rows:
+                seen = row.offset
+                yield _record(row)
+            if not rows:
+                await self._wait(_POLL_S)
+
+    async def dead_letter(self, record: Record, reason: str) -> None:
+        """Put the record on the topic's dead letters."""
+        await self._append(dead_letter_topic(record.topic), [record.envelope], reason=reason)
+
+    async def lag(self, topic: str, group: str) -> int:
+        """Return the number of records after the group's last commit."""
+        await self._open()
+        done = (
+            select(func.coalesce(func.max(_commits.c.offset), 0))
+            .where(_commits.c.topic == topic, _commits.c.consumer_group == group)
+            .scalar_subquery()
+        )
+        counted = select(func.count()).select_from(_records).where(_records.c.topic == topic, _records.c.offset > done)
+        async with self._database.connect() as connection:
+            return int(await connection.scalar(counted) or 0)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._database.close()
+
+    async def _append(self, topic: str, envelopes: Sequence[Envelope], *, reason: str) -> None:
+        await self._open()
+        rows = [
+            {
+                "topic": topic,
+                "event_id": envelope.event_id,
+                "tenant": envelope.tenant,
+                "type": envelope.type,
+                "key": envelope.key,
+                "occurred_at": envelope.occurred_at.astimezone(UTC).replace(tzinfo=None),
+                "traceparent": envelope.traceparent,
+                "payload": envelope.payload,
+                "reason": reason,
+            }
+            for envelope in envelopes
+        ]
+        if not rows:
+            return
+        async with self._database.begin() as connection:
+            await connection.execute(insert(_records), rows)
+        self._published.set()
+
+    async def _open(self) -> None:
+        if self._ready:
+            return
+        async with self._opening:
+            if not self._ready:
+                async with self._database.begin() as connection:
+                    await connection.run_sync(_metadata.create_all)
+                self._ready = True
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until this process published something, at most `seconds`: another process may have."""
+        try:
+            await asyncio.wait_for(self._published.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _after(topic: str, offset: int) -> Any:
+    return select(_records).where(_records.c.topic == topic, _records.c.offset > offset).order_by(_records.c.offset)
+
+
+def _record(row: Row[Any]) -> Record:
+    when: datetime = row.occurred_at
+    return Record(
+        topic=row.topic,
+        partition=0,
+        offset=row.offset,
+        envelope=Envelope(
+            event_id=row.event_id,
+            tenant=row.tenant,
+            type=row.type,
+            key=row.key,
+            occurred_at=when.replace(tzinfo=UTC),
+            traceparent=row.traceparent,
+            payload=row.payload,
+        ),
+    )
