@@ -4,6 +4,8 @@ A malformed message is INVALID_ARGUMENT (grpcio alone answers INTERNAL), a membe
 with the public message, anything else INTERNAL with the details in the log only.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -146,7 +148,7 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
         return caller
 
     @contextmanager
-    def observed(self, method: str, context: Context) -> Iterator["_Outcome"]:
+    def observed(self, method: str, context: Context) -> Iterator[_Outcome]:
         """Count and trace an RPC; keep the error that it ended with."""
         service, _, name = method.lstrip("/").partition("/")
         metadata = {key: str(value) for key, value in (context.invocation_metadata() or ())}
