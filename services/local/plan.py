@@ -1,0 +1,131 @@
+"""Which rooms there are, in which order they start, and the settings that join them on one machine."""
+
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["ROOMS", "Addresses", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
+
+# Callees before callers, so that a room finds whom it needs.
+ROOMS: Final = ("generation", "retrieval", "ingestion", "chat", "gateway")
+_MODULES: Final = {
+    "generation": "services.generation",
+    "retrieval": "services.retrieval",
+    "ingestion": "services.ingestion",
+    "chat": "services.chat",
+    "gateway": "gateway",
+}
+# Room -> the rooms it calls.
+_CALLS: Final = {
+    "generation": (),
+    "retrieval": (),
+    "ingestion": ("retrieval",),
+    "chat": ("retrieval", "generation"),
+    "gateway": ("ingestion", "retrieval", "generation", "chat"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a room listens."""
+
+    serving: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomPlan:
+    """How one room is started."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    addresses: Addresses
+    log_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """How all rooms are started."""
+
+    state_dir: Path
+    rooms: tuple[RoomPlan, ...]
+
+    def room(self, name: str) -> RoomPlan:
+        """Return the plan of one room."""
+        return next(room for room in self.rooms if room.name == name)
+
+    @property
+    def base_url(self) -> str:
+        """Where the gateway answers."""
+        return f"http://{self.room('gateway').addresses.serving}"
+
+    @property
+    def private_key_file(self) -> Path:
+        """What the gateway signs internal tokens with."""
+        return self.state_dir / "keys" / "internal.pem"
+
+    @property
+    def public_key_file(self) -> Path:
+        """What the rooms verify internal tokens with."""
+        return self.state_dir / "keys" / "internal.pub.pem"
+
+
+def free_addresses(http_port: int) -> dict[str, Addresses]:
+    """Return loopback addresses for every room; the gateway's HTTP port is `http_port` unless that is 0."""
+    with ExitStack() as held:
+        # All sockets are held until the last is chosen, so that no port is given twice.
+        def free() -> str:
+            listener = held.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            return f"127.0.0.1:{listener.getsockname()[1]}"
+
+        addresses = {name: Addresses(serving=free(), metrics=free()) for name in ROOMS}
+    if http_port:
+        addresses["gateway"] = Addresses(serving=f"127.0.0.1:{http_port}", metrics=addresses["gateway"].metrics)
+    return addresses
+
+
+def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited: Mapping[str, str]) -> StackPlan:
+    """Return how to start every room.
+
+    Args:
+        state_dir: Folder for databases, blobs, index, keys and logs.
+        addresses: Where each room listens.
+        inherited: Environment to pass on; its `BRAIN_…` variables win over the plan's.
+    """
+    state = state_dir.resolve()
+    rooms = []
+    for name in ROOMS:
+        settings = {
+            "LISTEN": addresses[name].serving,
+            "METRICS_LISTEN": addresses[name].metrics,
+            "STATE_DIR": str(state / name),
+            "DATABASE_URL": f"sqlite:///{state / name / 'room.db'}",
+            "BLOBS_URL": f"file://{state / 'blobs'}",
+            "EVENTS_URL": f"sqlite:///{state / 'events.db'}",
+            "INDEX_URL": f"lancedb://{state / 'index'}",
+            "TOKEN_PUBLIC_KEY_FILES": f'["{state / "keys" / "internal.pub.pem"}"]',
+            "LOG_FORMAT": "json",
+        }
+        if name == "gateway":
+            settings["TOKEN_PRIVATE_KEY_FILE"] = str(state / "keys" / "internal.pem")
+            settings["API_KEY_SECRET_FILE"] = str(state / "keys" / "api-keys.secret")
+        settings |= {f"{callee.upper()}_ADDRESS": addresses[callee].serving for callee in _CALLS[name]}
+        environment = {f"BRAIN_{name.upper()}_{key}": value for key, value in settings.items()}
+        # One thread for each of the numeric libraries: several rooms share the cores.
+        environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment | dict(inherited)
+        rooms.append(
+            RoomPlan(
+                name=name,
+                command=(sys.executable, "-m", _MODULES[name]),
+                environment=environment,
+                addresses=addresses[name],
+                log_file=state / "logs" / f"{name}.log",
+            )
+        )
+    return StackPlan(state_dir=state, rooms=tuple(rooms))
