@@ -1,0 +1,35 @@
+"""What all tests share: the data beside the checkout, and stacks that are started once per run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running_stack import ROOT, RunningStack, running_stack
+
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real documents and questions beside the checkout; in CI it must be there."""
+    if not SHARED_DATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("CI runs the tests on real documents: the data folder is missing beside the checkout.")
+        pytest.skip("No data folder beside the checkout.")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole stack on the real engine."""
+    with running_stack(tmp_path_factory.mktemp("stack"), engine="vllm://") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scripted_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole stack on the scripted engine, which answers with the best sentence of the passages."""
+    with running_stack(tmp_path_factory.mktemp("scripted"), engine="scripted://?mode=extract") as running:
+        yield running
