@@ -1,0 +1,1 @@
+"""What ingestion stands on, one module for each choice; imported by bootstrap alone."""

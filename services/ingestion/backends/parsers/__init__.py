@@ -1,0 +1,1 @@
+"""Parsers, one module for each format; they run in the sandboxed child process and import nothing of the room's wire."""
