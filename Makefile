@@ -76,6 +76,10 @@ format: setup ## Format and mend what can be mended
 protos: setup ## Generate protos/gen
 	@$(BIN)/python scripts/gen_protos.py
 
+.PHONY: release-protos
+release-protos: setup ## Take the protos as they are for the released ones
+	@$(BIN)/buf build protos -o protos/released.binpb
+
 .PHONY: lock lock-dev lock-bootstrap
 lock: lock-dev lock-bootstrap ## Lock the dependencies again, with hashes and without index addresses
 lock-dev:
