@@ -3,15 +3,18 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from services.local.plan import free_addresses, plan_stack
 from services.local.stack import create_key
@@ -78,3 +81,36 @@ def running_stack(state_dir: Path, *, engine: str, environment: dict[str, str] |
     finally:
         process.terminate()
         process.wait(60)
+
+
+def new_collection(client: httpx.Client, name: str) -> str:
+    """Make a collection and return its id."""
+    answer = client.post("/v1/vector_stores", json={"name": name})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+def upload(client: httpx.Client, collection: str, name: str, content: str | bytes) -> str:
+    """Put a file into a collection and return its id; what is returned was acknowledged."""
+    data = content.encode() if isinstance(content, str) else content
+    kept = client.post("/v1/files", files={"file": (name, data)}, data={"purpose": "assistants"})
+    assert kept.status_code == 200, kept.text
+    file_id = str(kept.json()["id"])
+    added = client.post(f"/v1/vector_stores/{collection}/files", json={"file_id": file_id})
+    assert added.status_code == 200, added.text
+    return file_id
+
+
+def counts(client: httpx.Client, collection: str) -> dict[str, int]:
+    """Return a collection's documents by state."""
+    answer = client.get(f"/v1/vector_stores/{collection}")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json()["file_counts"])
+
+
+def indexed(client: httpx.Client, collection: str, total: int, *, timeout_s: float = 240) -> dict[str, int]:
+    """Wait until every one of `total` documents is final, and return the counts."""
+    RunningStack.wait_until(
+        lambda: (now := counts(client, collection))["total"] == total and now["in_progress"] == 0, timeout_s=timeout_s
+    )
+    return counts(client, collection)
