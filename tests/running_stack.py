@@ -44,6 +44,24 @@ class RunningStack:
     def kill(self, room: str) -> None:
         os.kill(self.pid(room), signal.SIGKILL)
 
+    def client(self, key: str) -> httpx.Client:
+        """Return an HTTP client that calls with `key`."""
+        return httpx.Client(base_url=self.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=300)
+
+    def metric(self, room: str, name: str) -> float:
+        """Return the sum of a metric's samples."""
+        text = httpx.get(f"http://{self.state['rooms'][room]['metrics']}/metrics", timeout=10).text
+        values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
+        return sum(float(value) for value in values)
+
+    @staticmethod
+    def wait_until(true: Callable[[], bool], *, timeout_s: float = 120) -> None:
+        """Wait until something holds; fail when it never does."""
+        until = time.monotonic() + timeout_s
+        while not true():
+            assert time.monotonic() < until, "it never came to be"
+            time.sleep(0.1)
+
     def key(
         self, subject: str, *, tenant: str = "main", role: str = "contributor", groups: tuple[str, ...] = ()
     ) -> str:
