@@ -1,0 +1,77 @@
+"""Bodies and query strings into models, with errors that name the field, the value and what is allowed."""
+
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from services.chassis.errors import InvalidInput
+
+__all__ = ["parse", "validated"]
+
+Model = TypeVar("Model", bound=BaseModel)
+_SHOWN_CHARACTERS: Final = 80
+
+
+def parse(model: type[Model], data: bytes) -> Model:
+    """Return a JSON body as a model; an empty body is an empty object.
+
+    Raises:
+        InvalidInput: Not JSON, not an object, or a field is wrong.
+    """
+    if not data.strip():
+        return validated(model, {})
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.")
+    return validated(model, value)
+
+
+def validated(model: type[Model], value: dict[str, Any]) -> Model:
+    """Return a plain object as a model.
+
+    Raises:
+        InvalidInput: A field is wrong.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _fault(error.errors(include_url=False), value) from error
+
+
+def _fault(faults: list[ErrorDetails], value: dict[str, Any]) -> InvalidInput:
+    # Of a union's alternatives the one that got furthest says most.
+    fault = max(faults, key=lambda one: (len(_path(one, value)), one["type"] != "string_type"))
+    param = _path(fault, value)
+    name = _name(param)
+    message = fault["msg"].removeprefix("Value error, ").rstrip(".")
+    if fault["type"] == "missing":
+        return InvalidInput(f"{name}: this field is required.", param=name)
+    shown = repr(fault["input"])
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = shown[:_SHOWN_CHARACTERS] + "…"
+    return InvalidInput(f"{name}: {message} (got {shown}).", param=name or None)
+
+
+def _path(fault: ErrorDetails, value: Any) -> list[str | int]:
+    """Return where the fault is, in the caller's words: pydantic also names the alternatives of unions."""
+    path: list[str | int] = []
+    for place, part in enumerate(fault["loc"]):
+        is_last = place == len(fault["loc"]) - 1
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            path.append(part)
+            value = value[part]
+        elif is_last and fault["type"] == "missing":
+            path.append(part)
+    return path
+
+
+def _name(path: list[str | int]) -> str:
+    """Return `messages[0].content` for ["messages", 0, "content"]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
