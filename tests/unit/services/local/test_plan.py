@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from services.local.plan import ROOMS, Addresses, free_addresses, plan_stack
+
+ADDRESSES = {name: Addresses(f"127.0.0.1:{9000 + n}", f"127.0.0.1:{9100 + n}") for n, name in enumerate(ROOMS)}
+
+
+@pytest.mark.usefixtures("socket_enabled")
+def test_every_address_is_given_once() -> None:
+    addresses = free_addresses(8099)
+    assert set(addresses) == set(ROOMS)
+    given = [place for pair in addresses.values() for place in (pair.serving, pair.metrics)]
+    assert len(set(given)) == len(given)
+    assert addresses["gateway"].serving == "127.0.0.1:8099"
+
+
+def test_rooms_are_told_where_their_callees_are(tmp_path: Path) -> None:
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
+    assert plan.base_url == f"http://{ADDRESSES['gateway'].serving}"
+    assert plan.room("chat").environment["BRAIN_CHAT_RETRIEVAL_ADDRESS"] == ADDRESSES["retrieval"].serving
+    assert "BRAIN_RETRIEVAL_CHAT_ADDRESS" not in plan.room("retrieval").environment
+
+
+def test_what_the_user_sets_wins(tmp_path: Path) -> None:
+    inherited = {"BRAIN_CHAT_LOG_FORMAT": "console", "PATH": "/bin"}
+    chat = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited).room("chat")
+    assert chat.environment["BRAIN_CHAT_LOG_FORMAT"] == "console"
+    assert chat.environment["PATH"] == "/bin"
+
+
+def test_only_the_gateway_gets_the_key_that_signs(tmp_path: Path) -> None:
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
+    holders = [room.name for room in plan.rooms if any("internal.pem" in value for value in room.environment.values())]
+    assert holders == ["gateway"]
