@@ -1,0 +1,181 @@
+"""Makes the room's choices and joins its parts."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import structlog
+from prometheus_client import REGISTRY
+
+from brain.generation.v1 import generation_pb2_grpc, model_pb2_grpc
+from services.chassis.auth import TokenVerifier
+from services.chassis.database import Database, migrate
+from services.chassis.errors import Unsupported
+from services.chassis.lifecycle import Lifecycle
+from services.chassis.rpc.server import RpcServer
+from services.chassis.rpc.tls import tls_files
+from services.generation.api import GenerationServicer, ModelServicer
+from services.generation.backends.adapter_files import FolderInspector, base_shapes
+from services.generation.backends.adapter_table import SqlAdapterTable
+from services.generation.policy import POLICY
+from services.generation.ports import Engine
+from services.generation.settings import PACKAGED, GenerationSettings
+from services.generation.telemetry import Metrics
+from services.generation.usecases import Adapters, Admission, CountTokens, Generate, ScoreContinuations, WatchEngine
+
+__all__ = ["serve"]
+
+_log = structlog.get_logger()
+# The linear layers of today's decoder models; the engine itself checks again which of them it has.
+LORA_MODULES: Final = frozenset(
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj", "query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "c_attn", "c_proj", "c_fc", "fc1", "fc2", "out_proj", "wqkv", "wo", "w1", "w2", "w3"]
+)
+
+
+async def serve(settings: GenerationSettings) -> None:
+    """Run the room until a signal comes."""
+    life = Lifecycle("generation")
+    metrics = Metrics(REGISTRY)
+    settings.adapters.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database)
+    life.on_stop(database.close, name="database")
+    await migrate(database, "services.generation.migrations")
+    engine, model_folder = await _engine(settings)
+    life.on_stop(engine.close, name="engine")
+    adapters = Adapters(
+        engine=engine,
+        table=SqlAdapterTable(database),
+        inspector=FolderInspector(
+            settings.adapters,
+            modules=LORA_MODULES,
+            shapes=base_shapes(model_folder) if model_folder else {},
+            max_rank=settings.max_lora_rank,
+            max_bytes=settings.max_adapter_bytes,
+        ),
+        metrics=metrics,
+    )
+    await adapters.restore()
+    admission = Admission(limit=settings.max_inflight, metrics=metrics)
+    server = RpcServer(
+        room="generation",
+        listen=settings.listen,
+        policy=POLICY,
+        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
+        registry=REGISTRY,
+        tls=tls_files(settings),
+    )
+    server.add(
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server,
+        GenerationServicer(
+            generate=Generate(engine=engine, adapters=adapters, admission=admission, metrics=metrics),
+            score=ScoreContinuations(engine=engine, adapters=adapters, admission=admission),
+            count=CountTokens(engine=engine, adapters=adapters),
+        ),
+        "brain.generation.v1.GenerationService",
+    )
+    server.add(
+        model_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(adapters), "brain.generation.v1.ModelService"
+    )
+    address = await server.start()
+    life.on_stop(lambda: server.stop(settings.drain_s), name="server")
+
+    async def report(serving: bool) -> None:
+        await server.set_serving(serving=serving)
+
+    watch = WatchEngine(
+        engine=engine,
+        admission=admission,
+        report=report,
+        metrics=metrics,
+        every_s=settings.probe_every_s,
+        timeout_s=settings.probe_timeout_s,
+    )
+    life.spawn(watch.run(), name="watch-engine")
+    _log.info(
+        "room_ready",
+        room="generation",
+        address=address,
+        engine=engine.base.engine,
+        model=engine.base.name,
+        context_window=engine.base.context_window,
+    )
+    await life.run_until_signal()
+
+
+async def _engine(settings: GenerationSettings) -> tuple[Engine, Path | None]:
+    """Return the engine and the folder of its base model, where it has one on this machine."""
+    scheme = settings.engine.partition("://")[0]
+    match scheme:
+        case "scripted":
+            from services.generation.backends.scripted import (  # noqa: PLC0415  only what is chosen is imported
+                ScriptedEngine,
+                ScriptedOptions,
+            )
+
+            options = ScriptedOptions.from_url(settings.engine)
+            return ScriptedEngine(options, name=settings.served_name or f"scripted-{options.mode}"), None
+        case "vllm":
+            return await _vllm(settings)
+        case _:
+            raise Unsupported(f"engine: {scheme!r} is not offered; use vllm:// or scripted://.", param="engine")
+
+
+async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
+    """Start the real engine; its environment is set before anything of it is imported."""
+    from services.generation.backends.orphan_guard import MARK, OrphanGuard  # noqa: PLC0415
+
+    # Before the engine's processes, which inherit the mark.
+    guard = OrphanGuard()
+    os.environ[MARK] = guard.value
+    packaged = settings.model == PACKAGED
+    os.environ |= {
+        # Whole GiB; with eager mode an explicit size skips the engine's warm-up.
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CACHE_ROOT": str(settings.cache_dir / "vllm"),
+        # Forked children of a process with threads hang; CUDA cannot be used in them at all.
+        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    # Two threads beside another busy process are many times slower than one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if settings.offline or packaged or Path(settings.model).is_dir():
+        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+    from services.generation.backends.packaged_model import (  # noqa: PLC0415  after the environment
+        PACKAGED_NAME,
+        PACKAGED_WINDOW,
+        packaged_model,
+    )
+
+    model = str(await packaged_model(settings.cache_dir)) if packaged else settings.model
+    _log.info("engine_starting", model=settings.model)
+
+    from services.generation.backends.vllm import VllmEngine, VllmOptions, model_folder  # noqa: PLC0415
+
+    options = VllmOptions(
+        model=model,
+        name=settings.served_name or (PACKAGED_NAME if packaged else _base_name(settings.model)),
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len or (PACKAGED_WINDOW if packaged else 0),
+        max_loras=settings.max_loras,
+        max_cpu_loras=settings.max_cpu_loras,
+        max_lora_rank=settings.max_lora_rank,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        block_size=settings.block_size,
+        eager={"auto": None, "true": True, "false": False}[settings.eager],
+        max_num_seqs=settings.max_num_seqs,
+    )
+    engine = await VllmEngine.start(options, guard)
+    return engine, model_folder(model)
+
+
+def _base_name(model: str) -> str:
+    """Return a folder's own name, or a hub name as it is."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
