@@ -1,0 +1,95 @@
+"""`POST /v2/chat`: one turn, whole or as a stream."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+
+from gateway.api.call import Call
+from gateway.api.cohere.answers import failed_end, stream_events, whole_answer
+from gateway.api.cohere.requests import ChatBody
+from gateway.api.cohere.turns import chat_turn
+from gateway.api.replies import EVENT_STREAM, Reply, Stream, json_reply
+from gateway.domain.asking import AnswerEvent, TurnFinished, TurnStarted
+from gateway.ports import Chat
+from services.chassis.errors import BrainError, DeadlineExceeded
+
+__all__ = ["ChatRoutes", "takes_events"]
+
+JSON_LINES: Final = "application/x-ndjson"
+_DONE: Final = b"data: [DONE]\n\n"
+
+
+class ChatRoutes:
+    """Answers chats.
+
+    Args:
+        chat: The chat room.
+    """
+
+    def __init__(self, *, chat: Chat) -> None:
+        self._chat = chat
+
+    async def chat(self, call: Call) -> Reply | Stream:
+        """Answer one turn."""
+        body = await call.parse(ChatBody)
+        events = _metered(self._chat.answer(chat_turn(body)), call)
+        if not body.stream:
+            async with aclosing(events):
+                return json_reply(await whole_answer(events))
+        as_events = takes_events(call.header("accept"))
+        frame = _event_frame if as_events else _line_frame
+
+        def broken(error: BrainError) -> bytes:
+            last = frame(failed_end(error.message, timed_out=isinstance(error, DeadlineExceeded)))
+            return last + _DONE if as_events else last
+
+        return Stream(
+            _frames(events, frame, last=_DONE if as_events else b""),
+            on_error=broken,
+            media_type=EVENT_STREAM if as_events else JSON_LINES,
+        )
+
+
+def takes_events(accept: str) -> bool:
+    """Return whether the client reads server-sent events; some read bare JSON lines and say that they take JSON only."""
+    kinds = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return not accept.strip() or not kinds.isdisjoint({"*/*", "text/*", "text/event-stream"})
+
+
+def _event_frame(event: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+def _line_frame(event: dict[str, Any]) -> bytes:
+    return orjson.dumps(event) + b"\n"
+
+
+async def _frames(
+    events: AsyncGenerator[AnswerEvent, None], frame: Callable[[dict[str, Any]], bytes], *, last: bytes
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in stream_events(events):
+            yield frame(event)
+    if last:
+        yield last
+
+
+async def _metered(events: AsyncIterator[AnswerEvent], call: Call) -> AsyncGenerator[AnswerEvent, None]:
+    """Pass the events on and write down what the turn used; ends the work when it is closed."""
+    model = ""
+    try:
+        async for event in events:
+            match event:
+                case TurnStarted():
+                    model = event.model
+                    call.touched(event.response_id)
+                case TurnFinished():
+                    call.spend(model, event.usage)
+                case _:
+                    pass
+            yield event
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()

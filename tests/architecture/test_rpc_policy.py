@@ -1,0 +1,180 @@
+"""Who may call which RPC: every method of every room against nine principals, through the real admission.
+
+The expectations below are written by hand, away from the rooms' policy tables: an RPC without a row here, or a row
+without an RPC, fails the build, and so does a policy that says something else.
+"""
+
+import importlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.chassis.auth import Caller, Role, TokenMinter, TokenVerifier, at_least, generate_key_pair
+from services.chassis.errors import InvalidInput, PermissionDenied, Unauthenticated
+from services.chassis.rpc.interceptors import RoomInterceptor, RpcMetrics
+
+ROOT = Path(__file__).resolve().parents[2]
+# Packages of the proto tree that are no rooms.
+NO_ROOMS = {"events", "types"}
+
+# The least role for each RPC. Each is what its verb needs: read and ask (viewer), bring and change what is one's own
+# (contributor), change what the engine serves (trainer).
+EXPECTED: dict[str, Role] = {
+    "/brain.chat.v1.ChatService/Chat": Role.VIEWER,
+    "/brain.chat.v1.ConversationService/ListConversations": Role.VIEWER,
+    "/brain.chat.v1.ConversationService/GetConversation": Role.VIEWER,
+    "/brain.chat.v1.ConversationService/DeleteConversation": Role.VIEWER,
+    "/brain.chat.v1.ReceiptService/GetReceipt": Role.VIEWER,
+    "/brain.chat.v1.ReceiptService/ReplayReceipt": Role.VIEWER,
+    "/brain.generation.v1.GenerationService/Generate": Role.VIEWER,
+    "/brain.generation.v1.GenerationService/Score": Role.VIEWER,
+    "/brain.generation.v1.GenerationService/Tokenize": Role.VIEWER,
+    "/brain.generation.v1.GenerationService/Detokenize": Role.VIEWER,
+    "/brain.generation.v1.ModelService/ListModels": Role.VIEWER,
+    "/brain.generation.v1.ModelService/RegisterAdapter": Role.TRAINER,
+    "/brain.generation.v1.ModelService/UnregisterAdapter": Role.TRAINER,
+    "/brain.ingestion.v1.CollectionService/CreateCollection": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.CollectionService/GetCollection": Role.VIEWER,
+    "/brain.ingestion.v1.CollectionService/ListCollections": Role.VIEWER,
+    "/brain.ingestion.v1.CollectionService/UpdateCollection": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.CollectionService/DeleteCollection": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/UploadDocument": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/AddFile": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/GetDocument": Role.VIEWER,
+    "/brain.ingestion.v1.DocumentService/ListDocuments": Role.VIEWER,
+    "/brain.ingestion.v1.DocumentService/UpdateDocument": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/SetAccess": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/GetDocumentText": Role.VIEWER,
+    "/brain.ingestion.v1.DocumentService/DeleteDocument": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/GetDeletion": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.DocumentService/CancelDocument": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.FileBatchService/CreateFileBatch": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.FileBatchService/GetFileBatch": Role.VIEWER,
+    "/brain.ingestion.v1.FileBatchService/CancelFileBatch": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.FileService/UploadFile": Role.CONTRIBUTOR,
+    "/brain.ingestion.v1.FileService/GetFile": Role.VIEWER,
+    "/brain.ingestion.v1.FileService/ListFiles": Role.VIEWER,
+    "/brain.ingestion.v1.FileService/DownloadFile": Role.VIEWER,
+    "/brain.ingestion.v1.FileService/DeleteFile": Role.CONTRIBUTOR,
+    "/brain.retrieval.v1.EmbeddingService/Embed": Role.VIEWER,
+    "/brain.retrieval.v1.RerankService/Rerank": Role.VIEWER,
+    "/brain.retrieval.v1.SearchService/Search": Role.VIEWER,
+    "/brain.retrieval.v1.SearchService/Explain": Role.VIEWER,
+    "/brain.retrieval.v1.SearchService/ResolveSpans": Role.VIEWER,
+    "/brain.retrieval.v1.WithholdService/WithholdDocument": Role.CONTRIBUTOR,
+    "/brain.retrieval.v1.WithholdService/RestrictDocument": Role.CONTRIBUTOR,
+}
+
+PRIVATE, PUBLIC = generate_key_pair()
+FOREIGN, _ = generate_key_pair()
+# Principals that carry no token the room believes.
+UNKNOWN = {
+    "anonymous": "",
+    "malformed token": "not.a.token",
+    "foreign key": TokenMinter(FOREIGN, issuer="elsewhere").mint(Caller("eve", "acme", roles=frozenset(Role))),
+    "expired token": TokenMinter(PRIVATE, issuer="gateway", lifetime_s=-3600).mint(
+        Caller("late", "acme", roles=frozenset(Role))
+    ),
+}
+# Principals that are known: one for each role, one with none, and an administrator of another tenant (who may call
+# what administrators may; that his tenant's data alone answers him is shown where the data is).
+KNOWN: dict[str, Caller] = {
+    **{role.value: Caller(role.value, "acme", roles=frozenset({role})) for role in Role},
+    "no role": Caller("nobody", "acme"),
+    "other tenant's administrator": Caller("boss", "globex", roles=frozenset({Role.ADMINISTRATOR})),
+}
+
+
+def rooms() -> list[str]:
+    return sorted(
+        folder.name
+        for folder in (ROOT / "protos" / "brain").iterdir()
+        if folder.is_dir() and folder.name not in NO_ROOMS
+    )
+
+
+def methods() -> Iterator[str]:
+    """Every RPC of the generated code."""
+    for room in rooms():
+        for proto in sorted((ROOT / "protos" / "brain" / room).rglob("*.proto")):
+            module = ".".join(proto.relative_to(ROOT / "protos").with_suffix("").parts)
+            descriptor = importlib.import_module(f"{module}_pb2").DESCRIPTOR
+            for service in descriptor.services_by_name.values():
+                yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
+
+
+def policy_of(method: str) -> Any:
+    room = method.split(".")[1]
+    return importlib.import_module(f"services.{room}.policy").POLICY
+
+
+class Call:
+    """What admission reads of a gRPC call."""
+
+    def __init__(self, token: str, remaining_s: float | None = 5.0) -> None:
+        self._token = token
+        self._remaining_s = remaining_s
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),) if self._token else ()
+
+    def time_remaining(self) -> float | None:
+        return self._remaining_s
+
+
+def admission(method: str) -> RoomInterceptor:
+    return RoomInterceptor(
+        policy=policy_of(method),
+        verifier=TokenVerifier([PUBLIC]),
+        metrics=RpcMetrics(CollectorRegistry()),
+        max_deadline_s=900,
+    )
+
+
+def test_every_rpc_has_a_row_and_every_row_an_rpc() -> None:
+    assert sorted(methods()) == sorted(EXPECTED)
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_policy_lists_the_rpcs_of_its_room_and_no_others(room: str) -> None:
+    policy = importlib.import_module(f"services.{room}.policy").POLICY
+    assert sorted(policy) == sorted(method for method in EXPECTED if method.split(".")[1] == room)
+
+
+@pytest.mark.parametrize("method", sorted(EXPECTED))
+def test_strangers_are_refused(method: str) -> None:
+    for token in UNKNOWN.values():
+        with pytest.raises(Unauthenticated):
+            admission(method).admit(method, Call(token))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("principal", sorted(KNOWN))
+@pytest.mark.parametrize("method", sorted(EXPECTED))
+def test_the_known_may_do_what_their_role_is_for(method: str, principal: str) -> None:
+    caller = KNOWN[principal]
+    call: Any = Call(TokenMinter(PRIVATE, issuer="gateway").mint(caller))
+    if caller.may(at_least(EXPECTED[method])):
+        assert admission(method).admit(method, call) == caller
+    else:
+        with pytest.raises(PermissionDenied):
+            admission(method).admit(method, call)
+
+
+def test_an_rpc_that_no_policy_lists_is_refused() -> None:
+    call: Any = Call(TokenMinter(PRIVATE, issuer="gateway").mint(KNOWN["administrator"]))
+    with pytest.raises(PermissionDenied):
+        admission("/brain.chat.v1.ChatService/Chat").admit("/brain.chat.v1.ChatService/Forget", call)
+
+
+def test_a_call_without_a_deadline_is_refused() -> None:
+    token = TokenMinter(PRIVATE, issuer="gateway").mint(KNOWN["administrator"])
+    for remaining in (None, time.time()):
+        with pytest.raises(InvalidInput, match="deadline"):
+            admission("/brain.chat.v1.ChatService/Chat").admit(
+                "/brain.chat.v1.ChatService/Chat",
+                Call(token, remaining),  # type: ignore[arg-type]
+            )
