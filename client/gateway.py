@@ -1,0 +1,215 @@
+"""The gateway's HTTP API as the command uses it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx
+from httpx_sse import connect_sse
+
+from client.errors import GatewayError, NotFoundError, RefusedError, UnreachableError, UsageError
+from client.settings import Connection
+
+__all__ = ["Gateway"]
+
+# An answer on a slow machine takes its time; what does not connect at once never will.
+_TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
+_PAGE: Final = 1000
+_BY_STATUS: Final = {400: UsageError, 401: RefusedError, 403: RefusedError, 404: NotFoundError, 503: UnreachableError}
+
+
+class Gateway:
+    """A connection to the gateway; use as a context manager.
+
+    Args:
+        connection: Where it is, and the key.
+        transport: Replaces the network in tests.
+    """
+
+    def __init__(self, connection: Connection, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(
+            base_url=connection.base_url,
+            headers={"Authorization": f"Bearer {connection.api_key}"},
+            timeout=_TIMEOUT,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._http.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return the rooms' health."""
+        return self._json("GET", "/brain/v1/status")
+
+    def collection(self, name: str, *, create: bool = False) -> str:
+        """Return the id of a collection given by id or name.
+
+        Raises:
+            NotFoundError: There is none of that name and it is not to be made.
+        """
+        if name.startswith("vs_"):
+            return name
+        for one in self._pages("/brain/v1/collections", {"limit": "100"}):
+            if one["name"] == name:
+                return str(one["id"])
+        if not create:
+            raise NotFoundError(f"There is no collection called {name!r}.")
+        return str(self._json("POST", "/brain/v1/collections", body={"name": name})["id"])
+
+    def manifest(self, collection: str) -> list[dict[str, Any]]:
+        """Return key, digest and state of every document of a collection."""
+        answer = self._request("GET", f"/brain/v1/collections/{collection}/manifest")
+        # The first line names the collection.
+        return [json.loads(line) for line in answer.text.splitlines()[1:]]
+
+    def upload(
+        self,
+        collection: str,
+        path: Path,
+        *,
+        key: str = "",
+        access: Sequence[str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], bool]:
+        """Send a file's bytes; return the document, which will reach a final state, and whether nothing had changed."""
+        query: list[tuple[str, str]] = [("collection", collection), ("filename", path.name)]
+        if key:
+            query.append(("key", key))
+        # An empty value is an empty list: the owner alone.
+        query += [("access", principal) for principal in (access or ([""] if access is not None else []))]
+        if attributes:
+            query.append(("attributes", json.dumps(attributes)))
+        with path.open("rb") as content:
+            answer = self._json("POST", "/brain/v1/documents", params=query, content=content)
+        return dict(answer["document"]), bool(answer["unchanged"])
+
+    def documents(self, collection: str, *, name: str = "") -> list[dict[str, Any]]:
+        """Return the documents of a collection that the caller may see."""
+        query = {"collection": collection, "limit": str(_PAGE)} | ({"name": name} if name else {})
+        return list(self._pages("/brain/v1/documents", query))
+
+    def document(self, document_id: str) -> dict[str, Any]:
+        """Return one document."""
+        return self._json("GET", f"/brain/v1/documents/{document_id}")
+
+    def text(self, document_id: str) -> dict[str, Any]:
+        """Return a document's stored text with its sections."""
+        return self._json("GET", f"/brain/v1/documents/{document_id}/text")
+
+    def set_access(self, document_id: str, access: Sequence[str]) -> dict[str, Any]:
+        """Replace a document's access list."""
+        return self._json("PUT", f"/brain/v1/documents/{document_id}/access", body={"access": list(access)})
+
+    def delete(self, document_id: str) -> dict[str, Any]:
+        """Withhold a document at once and begin to remove it; return the receipt so far."""
+        return self._json("DELETE", f"/brain/v1/documents/{document_id}")
+
+    def deletion(self, document_id: str) -> dict[str, Any]:
+        """Return the receipt of a deletion."""
+        return self._json("GET", f"/brain/v1/deletions/{document_id}")
+
+    def search(self, collections: Sequence[str], query: str, *, limit: int = 5) -> list[dict[str, Any]]:
+        """Return passages, best first."""
+        body = {"query": query, "collections": list(collections), "top_k": limit, "explain": True}
+        return list(self._json("POST", "/brain/v1/search", body=body)["data"])
+
+    def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """Return the receipt of an answer, as its reader may see it today."""
+        return self._json("GET", f"/brain/v1/receipts/{receipt_id}")
+
+    def replay(self, receipt_id: str) -> dict[str, Any]:
+        """Ask the same again and compare."""
+        return self._json("POST", f"/brain/v1/receipts/{receipt_id}/replay")
+
+    def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what became of a document for a question."""
+        return self._json("POST", "/brain/v1/explain", body=dict(body))
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        collections: Sequence[str],
+        model: str = "default",
+        temperature: float = 0.0,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a streamed chat completion.
+
+        Raises:
+            GatewayError: The stream ended with an error.
+        """
+        body: dict[str, Any] = {
+            "model": model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": temperature,
+            "messages": list(messages),
+        }
+        if collections:
+            body["collections"] = list(collections)
+        try:
+            with connect_sse(self._http, "POST", "/v1/chat/completions", json=body) as events:
+                if events.response.is_error:
+                    events.response.read()
+                    raise _error(events.response)
+                for event in events.iter_sse():
+                    if event.data == "[DONE]":
+                        return
+                    chunk = json.loads(event.data)
+                    if "error" in chunk:
+                        raise GatewayError(str(chunk["error"]["message"]))
+                    yield chunk
+        except httpx.TransportError as error:
+            raise UnreachableError(f"The gateway at {self._http.base_url} does not answer: {error}") from error
+        raise GatewayError("The stream ended without its terminator.")
+
+    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        after = ""
+        while True:
+            page = self._json("GET", path, params=[*query.items(), *([("after", after)] if after else [])])
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = str(page["next"])
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Sequence[tuple[str, str]] = (),
+        content: Any = None,
+    ) -> dict[str, Any]:
+        return dict(self._request(method, path, body=body, params=params, content=content).json())
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Sequence[tuple[str, str]] = (),
+        content: Any = None,
+    ) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, json=body, params=list(params), content=content)
+        except httpx.TransportError as error:
+            raise UnreachableError(f"The gateway at {self._http.base_url} does not answer: {error}") from error
+        if answer.is_error:
+            raise _error(answer)
+        return answer
+
+
+def _error(answer: httpx.Response) -> GatewayError:
+    """Return the error that an answer stands for, in the gateway's own words where it has any."""
+    try:
+        body = answer.json()
+        message = str(body["error"]["message"] if "error" in body else body["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"HTTP {answer.status_code}"
+    return _BY_STATUS.get(answer.status_code, GatewayError)(message)

@@ -1,0 +1,142 @@
+"""Answers, sources and tables as a person reads them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Answer", "place", "show_answer", "show_deletion", "show_passages", "show_receipt", "stream_answer"]
+
+
+class Answer:
+    """A chat completion put together from its chunks.
+
+    Attributes:
+        text: The answer.
+        citations: Supported stretches with their sources.
+        receipt_id: Receipt of the answer; empty for none.
+        abstained: Whether the documents do not answer.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.citations: list[dict[str, Any]] = []
+        self.receipt_id = ""
+        self.abstained = False
+        self.usage: dict[str, Any] = {}
+
+    def take(self, chunk: Mapping[str, Any]) -> str:
+        """Add a chunk; return its new text."""
+        new = "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ()))
+        self.text += new
+        self.citations += chunk.get("citations") or []
+        self.receipt_id = chunk.get("receipt_id") or self.receipt_id
+        self.abstained = bool(chunk.get("abstention")) or self.abstained
+        self.usage = chunk.get("usage") or self.usage
+        return new
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the answer for a program."""
+        return {
+            "answer": self.text,
+            "citations": self.citations,
+            "receipt_id": self.receipt_id or None,
+            "abstained": self.abstained,
+            "usage": self.usage,
+        }
+
+
+def stream_answer(console: Console, chunks: Iterable[Mapping[str, Any]]) -> Answer:
+    """Print an answer while it is made, then its sources."""
+    answer = Answer()
+    for chunk in chunks:
+        console.print(Text(answer.take(chunk)), end="", soft_wrap=True)
+    console.print()
+    show_answer(console, answer)
+    return answer
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """Print the numbered citations of an answer."""
+    for number, citation in enumerate(answer.citations, 1):
+        for source in citation.get("sources", ())[:1]:
+            console.print(
+                Text.assemble(
+                    (f"  [{number}] ", "bold cyan"),
+                    f"{source.get('filename') or source.get('title') or source.get('document_id')}",
+                    (f", version {source['version']}" if source.get("version") else ""),
+                    (f", {where}" if (where := place(source)) else ""),
+                    ("\n      “", "dim"),
+                    (" ".join(str(source.get("quote", "")).split()), "italic"),
+                    ("”", "dim"),
+                )
+            )
+
+
+def place(source: Mapping[str, Any]) -> str:
+    """Return where a piece stands, in words: page, part, headings."""
+    parts = []
+    if source.get("page"):
+        parts.append(f"page {source['page']}")
+    if source.get("part"):
+        parts.append(str(source["part"]))
+    if source.get("heading_path"):
+        parts.append(" › ".join(source["heading_path"]))
+    return ", ".join(parts)
+
+
+def show_passages(console: Console, passages: Sequence[Mapping[str, Any]]) -> None:
+    """Print search results with the parts of their scores."""
+    table = Table("#", "score", "dense", "bm25", "document", "where", "passage")
+    for number, passage in enumerate(passages, 1):
+        parts = passage.get("parts") or {}
+        table.add_row(
+            str(number),
+            f"{passage['score']:.3f}",
+            f"#{parts.get('dense_rank') or '–'}",
+            f"#{parts.get('bm25_rank') or '–'}",
+            str(passage["filename"]),
+            place(passage),
+            " ".join(str(passage["text"]).split())[:120],
+        )
+    console.print(table)
+
+
+def show_receipt(console: Console, receipt: Mapping[str, Any]) -> None:
+    """Print how an answer came about."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("question", receipt["question"]),
+        ("queries", f"{', '.join(receipt['queries'])} ({receipt['rewrite']})"),
+        ("answer", receipt["answer"]),
+        ("model", receipt["model"]),
+        ("prompt", f"{receipt['prompt_version']}, SHA-256 {receipt['prompt_hash'][:16]}…"),
+        ("support", f"{receipt['support']:.2f}"),
+        ("trimmed", "; ".join(receipt["trimmed"]) or "nothing"),
+        ("timings", ", ".join(f"{name} {seconds:.2f} s" for name, seconds in receipt["timings_s"].items())),
+    ):
+        facts.add_row(Text(name, style="dim"), Text(str(value)))
+    sources = Table("#", "document", "version", "where", "score", "in prompt", "cited")
+    for source in receipt["sources"]:
+        sources.add_row(
+            str(source["number"]),
+            str(source["filename"] or source["title"] or "(not available)"),
+            str(source["version"] or ""),
+            place(source),
+            f"{source['score']:.3f}",
+            "yes" if source["in_prompt"] else "no",
+            "yes" if source["cited"] else "no",
+        )
+    console.print(Panel(Group(facts, sources), title=f"receipt {receipt['id']}"))
+
+
+def show_deletion(console: Console, deletion: Mapping[str, Any]) -> None:
+    """Print the receipt of a deletion."""
+    table = Table("store", "removed", "remaining", title=f"deletion of {deletion['document']}: {deletion['state']}")
+    for store in deletion["stores"]:
+        counted = str(store["remaining"]) if store["counted"] else "not counted yet"
+        table.add_row(store["store"], str(store["removed"]), counted)
+    console.print(table)
