@@ -1,0 +1,216 @@
+"""Conversations and receipts in SQL."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from services.chassis.database import Database
+from services.chassis.errors import NotFound
+from services.chat.domain.receipts import (
+    CitationRecord,
+    Conversation,
+    EvidenceRecord,
+    Receipt,
+    SourceRecord,
+    Span,
+    StoredTurn,
+)
+from services.chat.domain.turn import Abstention, Message, RewriteMethod, Sampling, TokenUsage
+
+metadata = MetaData()
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Index("conversations_by_owner", "tenant", "owner", "id"),
+)
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("role", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("receipt_id", String(64), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128), nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+
+class SqlRecords:
+    """The records in the room's own database.
+
+    Args:
+        database: The database, at the newest version of its tables.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(
+        self,
+        receipt: Receipt | None,
+        *,
+        conversation: Conversation | None,
+        turns: Sequence[StoredTurn],
+        tenant: str,
+        owner: str,
+    ) -> None:
+        """Keep a receipt and the turns in one transaction.
+
+        Raises:
+            NotFound: The conversation was removed meanwhile.
+        """
+        async with self._database.begin() as connection:
+            if conversation is not None:
+                changed = await connection.execute(
+                    update(conversations)
+                    .where(*_owned(conversation.id, tenant, owner))
+                    .values(updated_at=conversation.updated_at)
+                )
+                if not changed.rowcount and conversation.turns:
+                    raise NotFound(f"No conversation {conversation.id!r}.", param="conversation_id")
+                if not changed.rowcount:
+                    await connection.execute(
+                        insert(conversations).values(
+                            id=conversation.id,
+                            tenant=tenant,
+                            owner=owner,
+                            title=conversation.title,
+                            created_at=conversation.created_at,
+                            updated_at=conversation.updated_at,
+                        )
+                    )
+                rows = [asdict(turn) | {"conversation_id": conversation.id} for turn in turns]
+                await connection.execute(insert(_turns), rows)
+            if receipt is not None:
+                await connection.execute(
+                    insert(receipts).values(
+                        id=receipt.id,
+                        tenant=tenant,
+                        owner=owner,
+                        conversation_id=receipt.conversation_id,
+                        created_at=receipt.created_at,
+                        body=orjson.dumps(receipt),
+                    )
+                )
+
+    async def conversation(self, conversation_id: str, *, tenant: str, owner: str) -> Conversation | None:
+        """Return a conversation of its owner with its turns."""
+        async with self._database.connect() as connection:
+            row = (
+                await connection.execute(select(conversations).where(*_owned(conversation_id, tenant, owner)))
+            ).first()
+            if row is None:
+                return None
+            found = await connection.execute(
+                select(turns).where(turns.c.conversation_id == conversation_id).order_by(turns.c.id)
+            )
+            said = tuple(
+                StoredTurn(turn.role, turn.content, turn.receipt_id, _utc(turn.created_at)) for turn in found.all()
+            )
+        return _conversation(row, said)
+
+    async def conversations(self, *, tenant: str, owner: str, limit: int, after: str) -> list[Conversation]:
+        """Return conversations without turns, newest first; ids sort by time."""
+        query = select(conversations).where(conversations.c.tenant == tenant, conversations.c.owner == owner)
+        if after:
+            query = query.where(conversations.c.id < after)
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(query.order_by(conversations.c.id.desc()).limit(limit))).all()
+        return [_conversation(row, ()) for row in rows]
+
+    async def delete_conversation(self, conversation_id: str, *, tenant: str, owner: str) -> tuple[int, int] | None:
+        """Remove a conversation with its turns and receipts, counted."""
+        async with self._database.begin() as connection:
+            owned = select(conversations.c.id).where(*_owned(conversation_id, tenant, owner))
+            if (await connection.execute(owned)).first() is None:
+                return None
+            count = select(func.count()).select_from(turns).where(turns.c.conversation_id == conversation_id)
+            turn_count = (await connection.execute(count)).scalar_one()
+            gone = await connection.execute(
+                delete(receipts).where(receipts.c.conversation_id == conversation_id, receipts.c.tenant == tenant)
+            )
+            await connection.execute(delete(turns).where(turns.c.conversation_id == conversation_id))
+            await connection.execute(delete(conversations).where(*_owned(conversation_id, tenant, owner)))
+        return turn_count, gone.rowcount
+
+    async def receipt(self, receipt_id: str, *, tenant: str) -> Receipt | None:
+        """Return a receipt of the tenant."""
+        async with self._database.connect() as connection:
+            query = select(receipts.c.body).where(receipts.c.id == receipt_id, receipts.c.tenant == tenant)
+            body = (await connection.execute(query)).scalar()
+        return None if body is None else _receipt(orjson.loads(body))
+
+
+# `turns` is also the name of an argument that the port gives.
+_turns = turns
+
+
+def _owned(conversation_id: str, tenant: str, owner: str) -> tuple[Any, Any, Any]:
+    return (
+        conversations.c.id == conversation_id,
+        conversations.c.tenant == tenant,
+        conversations.c.owner == owner,
+    )
+
+
+def _utc(moment: datetime) -> datetime:
+    # SQLite forgets the zone; what is written is always UTC.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _conversation(row: Row[Any], said: tuple[StoredTurn, ...]) -> Conversation:
+    return Conversation(row.id, row.title, _utc(row.created_at), _utc(row.updated_at), said)
+
+
+def _receipt(body: dict[str, Any]) -> Receipt:
+    body["created_at"] = datetime.fromisoformat(body["created_at"])
+    body["history"] = tuple(Message(**message) for message in body["history"])
+    body["method"] = RewriteMethod(body["method"])
+    body["sources"] = tuple(SourceRecord(**(source | {"span": Span(**source["span"])})) for source in body["sources"])
+    body["citations"] = tuple(
+        CitationRecord(one["start"], one["end"], tuple(EvidenceRecord(**evidence) for evidence in one["evidence"]))
+        for one in body["citations"]
+    )
+    body["sampling"] = Sampling(**(body["sampling"] | {"stop": tuple(body["sampling"]["stop"])}))
+    body["usage"] = TokenUsage(**body["usage"])
+    body["abstention"] = Abstention(body["abstention"])
+    for name in ("queries", "trimmed", "collection_ids"):
+        body[name] = tuple(body[name])
+    return Receipt(**body)

@@ -1,0 +1,386 @@
+"""What must agree between a statement and its source: numbers with units, dates, names, negation, opposites.
+
+Word overlap alone calls "not covered" and "covered", or "30 days" and "60 days", nearly the same. These checks do not.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from rapidfuzz import fuzz
+
+from services.chat.domain.lexicon import NEGATIONS, OPPOSITES
+from services.chat.domain.words import Token, stem, tokens
+
+_WORD_NUMBERS = {
+    word: value
+    for value, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
+    )
+} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+# "one" is a pronoun as often as a number ("one of the"), so that it proves and disproves nothing.
+_WORD_NUMBERS.pop("one")
+_SCALES = {
+    "hundred": 100,
+    "thousand": 1_000,
+    "k": 1_000,
+    "million": 1_000_000,
+    "m": 1_000_000,
+    "billion": 1_000_000_000,
+}
+_UNIT_WORDS = {
+    **dict.fromkeys(("percent", "percentage", "per cent"), "%"),
+    **dict.fromkeys(("dollar", "dollars", "usd"), "$"),
+    **dict.fromkeys(("euro", "euros", "eur"), "€"),
+    **dict.fromkeys(("pound", "pounds", "gbp"), "£"),
+    **{
+        form: unit
+        for unit in [
+            "second",
+            "minute",
+            "hour",
+            "day",
+            "week",
+            "month",
+            "quarter",
+            "year",
+            "mile",
+            "meter",
+            "metre",
+            "kilometer",
+            "gram",
+            "kilogram",
+            "liter",
+            "litre",
+            "gigabyte",
+            "megabyte",
+            "terabyte",
+            "page",
+            "employee",
+            "person",
+            "people",
+            "visit",
+            "session",
+            "user",
+            "seat",
+            "copy",
+            "point",
+        ]
+        for form in (unit, unit + "s")
+    },
+}
+_NUMBER = re.compile(
+    r"(?P<currency>[$€£])?\s?(?P<digits>\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+    r"(?:\s?(?P<scale>hundred|thousand|million|billion|[kKmM](?![^\W_])))?(?P<percent>\s?%)?"
+)
+_WORD_NUMBER = re.compile(
+    rf"\b(?P<word>{'|'.join(_WORD_NUMBERS)})\b(?:[\s-](?P<scale>hundred|thousand|million))?", re.IGNORECASE
+)
+_AFTER = re.compile(r"[\s-]*(?:(?:business|working|calendar|consecutive|full|paid)[\s-])?(?P<unit>[A-Za-z]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A value with its unit ("%", "$", "day", …; empty when it has none)."""
+
+    value: Decimal
+    unit: str
+
+    def agrees(self, other: "Number") -> bool:
+        """Whether both may mean the same: equal values, and units that do not differ."""
+        return self.value == other.value and (not self.unit or not other.unit or self.unit == other.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    """A calendar date; parts that the text does not name are 0."""
+
+    year: int
+    month: int
+    day: int
+
+    def agrees(self, other: "Date") -> bool:
+        """Whether every part that this date names stands in the other too."""
+        pairs = ((self.year, other.year), (self.month, other.month), (self.day, other.day))
+        return all(not mine or mine == theirs for mine, theirs in pairs)
+
+
+_MONTHS = {
+    name[:length]: number
+    for number, name in enumerate(
+        [
+            "january",
+            "february",
+            "march",
+            "april",
+            "may",
+            "june",
+            "july",
+            "august",
+            "september",
+            "october",
+            "november",
+            "december",
+        ],
+        start=1,
+    )
+    for length in (3, len(name))
+} | {"sept": 9}
+_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_DATES = (
+    re.compile(r"\b(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})\b"),
+    re.compile(
+        rf"\b(?P<name>{_MONTH})\b\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<year>\d{{4}})\b)?", re.IGNORECASE
+    ),
+    re.compile(
+        rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<name>{_MONTH})\b\.?(?:,?\s+(?P<year>\d{{4}})\b)?",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"\b(?P<name>{_MONTH})\b\.?,?\s+(?:of\s+)?(?P<year>\d{{4}})\b", re.IGNORECASE),
+    # A month alone counts as a date when it is written as a name; "may" and "march" are words otherwise.
+    re.compile(r"\b(?P<name>January|February|April|June|July|August|September|October|November|December)\b"),
+)
+
+
+def dates(text: str) -> tuple[tuple[Date, int, int], ...]:
+    """Return the dates of a text with their offsets, without overlap."""
+    found: list[tuple[Date, int, int]] = []
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            if any(match.start() < end and start < match.end() for _, start, end in found):
+                continue
+            parts = match.groupdict()
+            month = _MONTHS[parts["name"].lower()] if parts.get("name") else int(parts["month"])
+            found.append(
+                (Date(int(parts.get("year") or 0), month, int(parts.get("day") or 0)), match.start(), match.end())
+            )
+    return tuple(sorted(found, key=lambda item: item[1]))
+
+
+def _unit_after(text: str, end: int) -> str:
+    match = _AFTER.match(text, end)
+    if not match:
+        return ""
+    word = match["unit"].lower()
+    return _UNIT_WORDS.get(word, "")
+
+
+def numbers(text: str) -> tuple[Number, ...]:
+    """Return the numbers of a text, in digits or words, apart from those inside dates and names such as `Q3`."""
+    spans = [(start, end) for _, start, end in dates(text)]
+    found: list[Number] = []
+    for match in _NUMBER.finditer(text):
+        start = match.start("digits")
+        if any(begin <= start < end for begin, end in spans) or (start and text[start - 1].isalpha()):
+            continue
+        value = Decimal(match["digits"].replace(",", "")) * _SCALES.get((match["scale"] or "").lower(), 1)
+        unit = "%" if match["percent"] else match["currency"] or _unit_after(text, match.end())
+        found.append(Number(value.normalize(), unit))
+    for match in _WORD_NUMBER.finditer(text):
+        value = Decimal(_WORD_NUMBERS[match["word"].lower()]) * _SCALES.get((match["scale"] or "").lower(), 1)
+        found.append(Number(value.normalize(), _unit_after(text, match.end())))
+    return tuple(found)
+
+
+def numbers_agree(statement: str, source: str) -> bool:
+    """Whether every number and date of the statement stands in the source."""
+    theirs = numbers(source)
+    their_dates = dates(source)
+    dated = [
+        Number(Decimal(part).normalize(), "") for date, _, _ in their_dates for part in (date.year, date.day) if part
+    ]
+    for number in numbers(statement):
+        if not any(number.agrees(other) for other in theirs) and not any(
+            number.value == other.value for other in dated
+        ):
+            return False
+    return all(any(date.agrees(other) for other, _, _ in their_dates) for date, _, _ in dates(statement))
+
+
+_CALENDAR = frozenset(_MONTHS) | frozenset(
+    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+)
+# Words that stand capitalised without being a name.
+_NOT_NAMES = frozenset(
+    [
+        "yes",
+        "no",
+        "according",
+        "based",
+        "however",
+        "therefore",
+        "additionally",
+        "also",
+        "overall",
+        "note",
+        "answer",
+        "question",
+        "document",
+    ]
+)
+_SAME_NAME = (
+    88.0  # similarity of two spellings of one name, 0 to 100: "Jonson" and "Johnson" are one, "Anna" and "Hanna" not
+)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the words of a text that name something: capitalised inside a sentence, all capitals, or with digits inside.
+
+    The first word of a sentence counts only when another name follows it at once ("Maria Lopez leads").
+    """
+    words = tokens(text)
+    found: list[str] = []
+    for position, token in enumerate(words):
+        if not _looks_like_name(token):
+            continue
+        before = text[: token.start].rstrip()
+        opens = not before or before[-1] in ".!?:•\n-*|" or "\n" in text[len(before) : token.start]
+        acronym = len(token.text) > 1 and sum(character.isupper() for character in token.text) > 1
+        coded = any(character.isdigit() for character in token.text)
+        followed = (
+            position + 1 < len(words)
+            and _looks_like_name(words[position + 1])
+            and text[token.end : words[position + 1].start] in {" ", "-", " & "}
+        )
+        if not opens or acronym or coded or followed:
+            found.append(token.norm)
+    return tuple(found)
+
+
+def _looks_like_name(token: Token) -> bool:
+    if token.is_number or not token.is_content or token.norm in _NOT_NAMES or token.norm in _CALENDAR:
+        return False
+    return token.text[0].isupper() or (any(map(str.isdigit, token.text)) and any(map(str.isalpha, token.text)))
+
+
+def missing_names(wanted: Iterable[str], text: str) -> tuple[str, ...]:
+    """Return the names that do not stand in the text, also not in another spelling or form."""
+    have = tokens(text)
+    norms = {token.norm for token in have}
+    stems = {token.stem for token in have}
+    return tuple(
+        name
+        for name in wanted
+        if name not in norms
+        and stem(name) not in stems
+        and not any(fuzz.ratio(name, other) >= _SAME_NAME for other in norms)
+    )
+
+
+_CLAUSE_BREAK = re.compile(
+    r"[.!?;:,](?=\s)|\n|\b(?:but|however|although|though|while|whereas|if|because|unless|except)\b", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """The content of a clause by stem, and whether it denies."""
+
+    stems: frozenset[str]
+    negated: bool
+
+
+def _clauses(text: str) -> list[_Clause]:
+    found: list[_Clause] = []
+    start = 0
+    for end in (*(match.start() for match in _CLAUSE_BREAK.finditer(text)), len(text)):
+        words = tokens(text[start:end])
+        stems = frozenset(token.stem for token in words if token.is_content and token.norm not in NEGATIONS)
+        if stems:
+            found.append(_Clause(stems, _denies(words)))
+        start = end
+    return found
+
+
+def _denies(words: tuple[Token, ...]) -> bool:
+    # Two negations make none ("not without"), and "not only" denies nothing.
+    count = sum(
+        token.norm in NEGATIONS and not (position + 1 < len(words) and words[position + 1].norm in {"only", "just"})
+        for position, token in enumerate(words)
+    )
+    return count % 2 == 1
+
+
+def negation_agrees(statement: str, source: str) -> bool:
+    """Whether each clause of the statement denies exactly when the clause of the source nearest to it by words does."""
+    theirs = _clauses(source)
+    for clause in _clauses(statement):
+        best = max((len(clause.stems & other.stems) for other in theirs), default=0)
+        if not best:
+            continue
+        nearest = [other for other in theirs if len(clause.stems & other.stems) == best]
+        if all(other.negated != clause.negated for other in nearest):
+            return False
+    return True
+
+
+_OPPOSITE_PHRASES = (
+    ("in-network", "out-of-network"),
+    ("full-time", "part-time"),
+    ("on-site", "remote"),
+    ("opt in", "opt out"),
+)
+
+
+@lru_cache(maxsize=1)
+def _opposites() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for pair in OPPOSITES:
+        one, other = (stem(word) for word in pair.split("/"))
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {word: frozenset(others) for word, others in found.items()}
+
+
+def opposites_agree(statement: str, source: str) -> bool:
+    """Whether the statement holds no word or phrase whose opposite alone stands in the source."""
+    mine, theirs = statement.casefold(), source.casefold()
+    for pair in _OPPOSITE_PHRASES:
+        for one, other in (pair, pair[::-1]):
+            if one in mine and other in theirs and one not in theirs and other not in mine:
+                return False
+    stems = {token.stem for token in tokens(source)}
+    table = _opposites()
+    return not any(
+        token.stem not in stems and table.get(token.stem, frozenset()) & stems for token in tokens(statement)
+    )
+
+
+def roles_agree(statement: str, source: str) -> bool:
+    """Whether two or more names stand in the same order in both, unless one of the two texts is passive."""
+    mine = list(dict.fromkeys(names(statement)))
+    words = tokens(source)
+    place: dict[str, int] = {}
+    for position, token in enumerate(words):
+        place.setdefault(token.norm, position)
+    common = [name for name in mine if name in place]
+    if len(common) < 2:
+        return True
+    # "A leads B" and "B is led by A" say the same.
+    passive = any(token.norm == "by" for token in tokens(statement)) != any(token.norm == "by" for token in words)
+    order = [place[name] for name in common]
+    return passive or order != sorted(order, reverse=True)

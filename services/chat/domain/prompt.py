@@ -1,0 +1,183 @@
+"""The prompt of a grounded turn, and the token budget that it must fit.
+
+Order: system and policy (the same for every turn), documents in canonical order, history, question. What is stable
+stands first, so that the engine's prefix cache serves it. Documents are data between tags that their text cannot forge.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.chat.domain.passages import canonical, shortened
+from services.chat.domain.turn import Message, Passage, Source
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTexts:
+    """The texts of `prompts/chat.toml`."""
+
+    version: str
+    system: str
+    documents: str
+    history: str
+    question: str
+    closing: str
+    refusal: str
+    quote: str
+    removed_link: str
+    rewrite_system: str
+
+
+# Our own tags, and the marks by which chat templates tell turns apart (<|im_start|> and the like).
+_FORGERY = re.compile(r"<(?=\s*/?\s*document\b|\|)", re.IGNORECASE)
+
+
+def escaped(text: str) -> str:
+    """Return a text that can neither open nor close a document nor begin a turn of the chat template."""
+    return _FORGERY.sub("&lt;", text)
+
+
+def rendered(passage: Passage, number: int) -> str:
+    """Return a passage as the prompt holds it: tags, number, title, text."""
+    title = escaped(passage.title).replace('"', "'").replace("\n", " ")
+    return f'<document number="{number}" title="{title}">\n{escaped(passage.text)}\n</document>'
+
+
+def rendered_turn(message: Message) -> str:
+    """Return a turn of the history as the prompt holds it."""
+    return f"{message.role.capitalize()}: {escaped(message.content)}"
+
+
+def system_text(texts: PromptTexts, instructions: str) -> str:
+    """Return the system turn: ours, then what the calling application adds."""
+    return f"{texts.system.strip()}\n\n{escaped(instructions)}" if instructions else texts.system.strip()
+
+
+def build(
+    texts: PromptTexts, *, instructions: str, sources: Sequence[Source], history: Sequence[Message], question: str
+) -> tuple[Message, ...]:
+    """Return the messages of a grounded turn. The same arguments give the same prompt, to the token."""
+    parts = [texts.documents, *(rendered(source.passage, source.number) for source in sources)]
+    if history:
+        parts += [texts.history + "\n" + "\n".join(rendered_turn(message) for message in history)]
+    parts += [f"{texts.closing}\n{texts.question} {escaped(question)}"]
+    return (Message("system", system_text(texts, instructions)), Message("user", "\n\n".join(parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Tokens by part of the prompt, for one context window."""
+
+    window: int
+    system: int
+    history: int
+    passages: int
+    answer: int
+
+
+# Shares of a window of 2,048 tokens, scaled with the window. What is left is for the question and the template.
+_REFERENCE = 2048
+_SYSTEM, _HISTORY, _PASSAGES, _ANSWER = 200, 300, 900, 256
+# Pieces are counted apart, so that joined they may take a little more.
+_SLACK = 16
+
+
+def shares(window: int, max_tokens: int) -> Budget:
+    """Return the budget of a window; `max_tokens` is what the caller wants for the answer, 0 for the room's share."""
+    scale = window / _REFERENCE
+    return Budget(
+        window=window,
+        system=int(_SYSTEM * scale),
+        history=int(_HISTORY * scale),
+        passages=int(_PASSAGES * scale),
+        answer=max_tokens or int(_ANSWER * scale),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens of each piece: passages best first, history oldest first; `fixed` is the prompt with neither."""
+
+    passages: tuple[int, ...]
+    history: tuple[int, ...]
+    system: int
+    fixed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What the prompt holds after trimming; `answer` is the most tokens left for it."""
+
+    passages: tuple[Passage, ...]
+    history: tuple[Message, ...]
+    answer: int
+    trimmed: tuple[str, ...]
+
+
+# An answer shorter than this is none.
+_LEAST_ANSWER = 16
+
+
+def fit(budget: Budget, counts: Counts, *, passages: Sequence[Passage], history: Sequence[Message]) -> Fitted | None:
+    """Keep the best passages and the newest turns that fit; None when question and instructions alone leave no room.
+
+    Args:
+        budget: Tokens by part.
+        counts: Tokens of each piece.
+        passages: Best first.
+        history: Oldest first.
+    """
+    answer = min(budget.answer, budget.window - counts.fixed - _SLACK)
+    if answer < _LEAST_ANSWER:
+        return None
+    trimmed = []
+    if answer < budget.answer:
+        trimmed.append(f"The answer may take {answer} tokens, not {budget.answer}: the context window ends there.")
+    over = max(0, counts.system - budget.system)
+    if over:
+        trimmed.append(
+            f"The instructions take {counts.system} tokens, {over} over their share; documents got less room."
+        )
+    left = budget.window - counts.fixed - answer - _SLACK
+    room = min(budget.history, max(0, left - min(budget.passages, sum(counts.passages))))
+    kept_history, used = _newest(history, counts.history, room)
+    if len(kept_history) < len(history):
+        dropped = len(history) - len(kept_history)
+        trimmed.append(f"{dropped} of {len(history)} earlier turns were left out (history: {room} tokens).")
+    room = max(0, min(budget.passages, left - used))
+    kept = _best(passages, counts.passages, room)
+    if kept and kept[0].end < passages[0].end:
+        trimmed.append(f"The best passage was cut to fit {room} tokens.")
+    if len(kept) < len(passages):
+        dropped = len(passages) - len(kept)
+        trimmed.append(f"{dropped} of {len(passages)} passages were left out (documents: {room} tokens).")
+    return Fitted(canonical(kept), kept_history, answer, tuple(trimmed))
+
+
+def _newest(history: Sequence[Message], counts: Sequence[int], room: int) -> tuple[tuple[Message, ...], int]:
+    used = kept = 0
+    for count in reversed(counts):
+        if used + count > room:
+            break
+        used += count
+        kept += 1
+    return tuple(history[len(history) - kept :]), used
+
+
+def _best(passages: Sequence[Passage], counts: Sequence[int], room: int) -> list[Passage]:
+    kept: list[Passage] = []
+    used = 0
+    for passage, count in zip(passages, counts, strict=True):
+        if used + count <= room:
+            kept.append(passage)
+            used += count
+        elif not kept and room:
+            # The best passage alone is too long: its beginning is better than nothing. A tenth is kept for its tags.
+            kept.append(shortened(passage, int(len(passage.text) * room / count * 0.9)))
+            used = room
+    return kept
+
+
+def numbered(passages: Sequence[Passage]) -> tuple[Source, ...]:
+    """Number the passages of the prompt from 1."""
+    return tuple(Source(number, passage) for number, passage in enumerate(passages, start=1))

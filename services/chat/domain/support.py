@@ -1,0 +1,264 @@
+"""How well the passages support any answer to a question, before a word is generated.
+
+A small model answers whatever it is asked; its own word on whether it can is worth little. So the decision leans on the
+passages: does one neighbourhood of sentences hold what the question asks about (names and numbers above all), is it near
+in meaning, and does it hold the kind of thing that is asked for (a person, a date, an amount, …)?
+The weights are fitted on other documents and questions than those of the tests (`benchmarks/abstention.py`).
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+from rapidfuzz import fuzz
+
+from services.chat.domain import facts
+from services.chat.domain.turn import Passage
+from services.chat.domain.words import Token, content, sentences, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the decision looks at; each 0 to 1, higher speaks for an answer.
+
+    Attributes:
+        similarity: Cosine of the question and the best passage.
+        nearest: Cosine of the question and the nearest sentence window.
+        window: Weighted share of the question's content words in the best window of sentences, headings included.
+        attribute: The same over the words that are no names: what is asked of the thing.
+        named: Share of the question's names that stand in the best passage.
+        passage: Weighted share of the content words in the best passage.
+        kind: Whether the best window holds the kind of thing that is asked for; .5 when any text may answer.
+    """
+
+    similarity: float
+    nearest: float
+    window: float
+    attribute: float
+    named: float
+    passage: float
+    kind: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Logistic weights in the order of `Features`, and the two thresholds on the probability.
+
+    Attributes:
+        answer: Below it the turn is refused before generation.
+        sure: From it on the text streams at once; between the two it is held until a part of it is supported.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    answer: float
+    sure: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """A sentence with its neighbours in a passage, and what stands above it."""
+
+    passage: Passage
+    start: int
+    end: int
+    text: str
+    heading: str
+
+
+# Sentences before and after: an answer and what it is about are seldom further apart.
+_AROUND = 1
+_NAME_WEIGHT = 2.0
+_GENERIC_WEIGHT = 0.2
+_SAME_WORD = 86.0
+_SHORT_WORD = 5
+
+
+def neighbourhoods(passages: Sequence[Passage]) -> tuple[Neighbourhood, ...]:
+    """Return every sentence of the passages with its neighbours."""
+    found = []
+    for passage in passages:
+        pieces = sentences(passage.text)
+        heading = " ".join((passage.title, *passage.locator.heading_path, passage.locator.part))
+        for index in range(len(pieces)):
+            start = pieces[max(0, index - _AROUND)].start
+            end = pieces[min(len(pieces) - 1, index + _AROUND)].end
+            found.append(Neighbourhood(passage, start, end, passage.text[start:end], heading))
+    return tuple(found)
+
+
+def _weigh(token: Token, named: frozenset[str]) -> float:
+    if token.is_generic:
+        return _GENERIC_WEIGHT
+    return _NAME_WEIGHT if token.norm in named or token.is_number else 1.0
+
+
+def _has(token: Token, stems: frozenset[str], norms: frozenset[str]) -> bool:
+    if token.stem in stems or token.norm in norms:
+        return True
+    if token.is_number or len(token.norm) < _SHORT_WORD:
+        return False
+    return any(len(other) >= _SHORT_WORD and fuzz.ratio(token.norm, other) >= _SAME_WORD for other in norms)
+
+
+def _share(words: Sequence[Token], named: frozenset[str], text: str) -> float:
+    have = tokens(text)
+    stems, norms = frozenset(token.stem for token in have), frozenset(token.norm for token in have)
+    total = sum(_weigh(token, named) for token in words)
+    if not total:
+        return 0.5
+    return sum(_weigh(token, named) for token in words if _has(token, stems, norms)) / total
+
+
+def question_names(question: str) -> frozenset[str]:
+    """Return the names in a question, those that open it included."""
+    return frozenset(facts.names(f"about {question}"))
+
+
+def ranked(question: str, passages: Sequence[Passage]) -> tuple[tuple[float, Neighbourhood], ...]:
+    """Return the neighbourhoods by the share of the question's words that they hold, best first."""
+    words = content(question)
+    named = question_names(question)
+    scored = [(_share(words, named, f"{place.heading} {place.text}"), place) for place in neighbourhoods(passages)]
+    return tuple(sorted(scored, key=lambda item: -item[0]))
+
+
+def features(
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    places: Sequence[tuple[float, Neighbourhood]],
+    nearness: Sequence[float],
+) -> Features:
+    """Return the features of a question against the passages that were found for it.
+
+    Args:
+        question: The question as it stands by itself.
+        passages: What was found; not empty.
+        places: The best of `ranked`, those whose similarity was asked for.
+        nearness: Cosine of the question and each of `places`.
+    """
+    words = content(question)
+    named = question_names(question)
+    attributes = [token for token in words if token.norm not in named and not token.is_generic and not token.is_number]
+    full = [f"{passage.title} {' '.join(passage.locator.heading_path)} {passage.text}" for passage in passages]
+    near = [text for _, place in places if (text := f"{place.heading} {place.text}")]
+    best = [
+        (window, _share(attributes, named, text) if attributes else 0.5, answer_kind(question, text))
+        for (window, _), text in zip(places, near, strict=True)
+    ]
+    window, attribute, kind = max(
+        best, key=lambda item: item[0] + 0.5 * item[1] + 0.25 * item[2], default=(0.0, 0.0, 0.0)
+    )
+    names = [token for token in words if token.norm in named]
+    return Features(
+        similarity=max(0.0, *(passage.similarity for passage in passages)),
+        nearest=max(0.0, max(nearness, default=0.0)),
+        window=window,
+        attribute=attribute,
+        named=max(_share(names, named, text) for text in full) if names else 1.0,
+        passage=max(_share(words, named, text) for text in full),
+        kind=kind,
+    )
+
+
+def score(found: Features, model: Model) -> float:
+    """Return the probability that the passages hold an answer, 0 to 1."""
+    total = model.bias + sum(weight * value for weight, value in zip(model.weights, astuple(found), strict=True))
+    return 1.0 / (1.0 + math.exp(-total))
+
+
+_PERSON = re.compile(r"\b[A-Z][a-z'’-]+\s+(?:[A-Z]\.\s+)?[A-Z][a-z'’-]+")
+_MONEY = re.compile(r"[$€£]\s?\d|\b\d[\d,.]*\s?(?:dollars?|euros?|pounds?|usd|eur|gbp|million|k\b)", re.IGNORECASE)
+_DIGITS = re.compile(r"\d")
+_DURATION = re.compile(
+    r"\b(?:\d+|an?|one|two|three|four|five|six|seven|eight|nine|ten|twelve|thirty|sixty|ninety)[\s-]+(?:\w+\s+)?"
+    r"(?:second|minute|hour|day|week|month|quarter|year)s?\b",
+    re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"\d{1,2}[:.]\d{2}|\b\d{1,2}\s?[ap]\.?m\b|\b(?:19|20)\d{2}\b|\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|"
+    r"daily|weekly|monthly|annually|quarterly|yearly|once|before|after|within|upon|until|every)\b",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(
+    r"\b(?:in|at|on|to|from|near)\s+(?:the\s+)?(?:[A-Z]|\w+\s(?:floor|room|building|office|page|site|portal|folder))"
+)
+_ROLE = re.compile(r"\b(?:team|manager|officer|director|department|lead|owner|employees?|head)\b", re.IGNORECASE)
+_ASKS = (
+    (
+        re.compile(
+            r"\bhow (?:much|expensive)\b|\bwhat (?:is|are|does|was|do)\b.*\b(?:cost|price|fee|budget|salary|rate|amount|limit)\b",
+            re.IGNORECASE,
+        ),
+        "money",
+    ),
+    (
+        re.compile(
+            r"\bhow (?:long|soon|quickly|often|frequently)\b|\bwhat\b.*\b(?:duration|deadline|period)\b", re.IGNORECASE
+        ),
+        "duration",
+    ),
+    (
+        re.compile(
+            r"\bhow (?:many|old|far|big|large|high|tall)\b|\bwhat (?:percent|percentage|number|share)\b", re.IGNORECASE
+        ),
+        "number",
+    ),
+    (
+        re.compile(r"\b(?:when|what (?:date|day|time|year|month)|which (?:date|day|year|month))\b", re.IGNORECASE),
+        "time",
+    ),
+    (re.compile(r"\b(?:who|whom|whose)\b", re.IGNORECASE), "person"),
+    (re.compile(r"\bwhere\b|\b(?:what|which) (?:city|country|address|location|room|floor)\b", re.IGNORECASE), "place"),
+)
+
+
+def answer_kind(question: str, text: str) -> float:
+    """Return 1 when the text holds the kind of thing that is asked for, 0 when not, .5 when any text may answer."""
+    kind = next((name for pattern, name in _ASKS if pattern.search(question)), "")
+    check = _KINDS.get(kind)
+    return 0.5 if check is None else check(frozenset(token.norm for token in tokens(question)), text)
+
+
+def _holds_money(_asked: frozenset[str], text: str) -> float:
+    return 1.0 if _MONEY.search(text) else 0.4 * bool(_DIGITS.search(text))
+
+
+def _holds_number(asked: frozenset[str], text: str) -> float:
+    return float(any(str(number.value) not in asked for number in facts.numbers(text)))
+
+
+def _holds_duration(_asked: frozenset[str], text: str) -> float:
+    return float(bool(_DURATION.search(text) or _TIME.search(text)))
+
+
+def _holds_time(_asked: frozenset[str], text: str) -> float:
+    return float(bool(facts.dates(text) or _TIME.search(text) or _DURATION.search(text)))
+
+
+def _holds_person(asked: frozenset[str], text: str) -> float:
+    people = (match.group() for match in _PERSON.finditer(text))
+    if any(not {word.casefold() for word in person.split()} & asked for person in people):
+        return 1.0
+    # A role or a team may be who is asked for ("the finance team approves").
+    return 0.5 * bool(_ROLE.search(text))
+
+
+def _holds_place(_asked: frozenset[str], text: str) -> float:
+    return float(bool(_PLACE.search(text)))
+
+
+_KINDS = {
+    "money": _holds_money,
+    "number": _holds_number,
+    "duration": _holds_duration,
+    "time": _holds_time,
+    "person": _holds_person,
+    "place": _holds_place,
+}
+
+
+CALIBRATED = Model(weights=(1.5, 2.0, 3.0, 2.0, 2.0, 1.0, 1.0), bias=-7.0, answer=0.4, sure=0.8)
+"""Weights and thresholds as `benchmarks/abstention.py` fitted them."""

@@ -1,0 +1,1 @@
+"""One class per verb of the chat room."""
