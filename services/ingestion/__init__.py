@@ -1,7 +1,7 @@
-"""Ingestion: bytes in, chunk events out.
+"""The ingestion room: bytes in, chunk events out.
 
-Does: keeps files, collections, documents with versions and access lists; reads each document in a sandboxed child
-process and cuts it into chunks with exact offsets into the stored text.
-Needs: a database, a blob store, the event log, retrieval (to withhold at once).
-Publishes: `brain.document.v1`.
+Does: keeps files by content, collections, documents with versions, access lists and deletion receipts; reads each
+document in a child process, cuts it into chunks and announces them; ends every document INDEXED or FAILED.
+Needs: a database, a blob store, the event log, and retrieval's WithholdService for what must hold at once.
+Publishes: `brain.document.v1` (chunked, deleted, access_changed, attributes_changed). Hears: `brain.index.v1`.
 """
