@@ -134,7 +134,7 @@ CANOPY_MANUAL: list[Sections] = [
         )
     ],
 ]
-PRICES = [
+PRICES: list[tuple[str | int, ...]] = [
     ("product", "article", "price in euros", "delivery time in weeks"),
     ("Rill 200", "R-200", 1890, 4),
     ("Rill 90", "R-90", 1240, 3),
@@ -143,12 +143,12 @@ PRICES = [
     ("Satellite modem", "SM-1", 540, 8),
     ("Soil probe", "SP-2", 145, 2),
 ]
-CONTRACTS = [
+CONTRACTS: list[tuple[str | int, ...]] = [
     ("contract", "price per year in euros", "calls included"),
     ("Silver", 480, 10),
     ("Gold", 1150, 40),
 ]
-BANDS = [
+BANDS: list[tuple[str | int, ...]] = [
     ("band", "title", "lowest salary in euros", "highest salary in euros"),
     ("F1", "junior engineer", 41000, 49500),
     ("F2", "engineer", 48000, 62000),

@@ -38,8 +38,8 @@ def offer(client: httpx.Client, collection: str, number: int) -> None:
         try:
             answer = client.post(
                 "/brain/v1/documents",
-                data={"collection": collection, "key": f"fern-{number}"},
-                files={"file": (f"fern-{number}.md", text(number).encode())},
+                params={"collection": collection, "filename": f"fern-{number}.md", "key": f"fern-{number}"},
+                content=text(number).encode(),
                 timeout=30,
             )
             if answer.is_success:
