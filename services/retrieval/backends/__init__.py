@@ -1,0 +1,1 @@
+"""One file per choice; bootstrap is the only importer."""

@@ -1,0 +1,30 @@
+"""The embedder on the packaged MiniLM."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.retrieval.backends.onnx_worker import DIMENSION, MODEL, Lane, OnnxWorker
+from services.retrieval.ports import Embedding
+
+__all__ = ["OnnxEmbedder"]
+
+
+class OnnxEmbedder:
+    """Mean-pooled, normalised sentence vectors.
+
+    Args:
+        worker: Runs the model.
+    """
+
+    model = MODEL
+    dimension = DIMENSION
+
+    def __init__(self, worker: OnnxWorker) -> None:
+        self._worker = worker
+
+    async def embed(self, texts: Sequence[str], *, queries: bool) -> Embedding:
+        """Return one unit vector for each text."""
+        outputs = await self._worker.run(texts, lane=Lane.QUERY if queries else Lane.PASSAGE)
+        vectors = np.stack([output.matrix for output in outputs]) if outputs else np.zeros((0, DIMENSION), np.float32)
+        return Embedding(vectors, sum(output.token_count for output in outputs))

@@ -1,0 +1,236 @@
+"""The register in the room's database."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, and_, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from brain.events.v1.index_pb2 import DocumentRemoved, IndexEvent, VersionIndexed, VersionRejected
+from services.chassis.database import Database
+from services.chassis.events.log import new_envelope
+from services.chassis.events.outbox import Outbox, OutboxRelay
+from services.retrieval.backends.tables import documents, outbox, versions
+from services.retrieval.domain import ChunkedVersion, DocumentState, VersionState
+
+__all__ = ["INDEX_TOPIC", "SqlRegister"]
+
+INDEX_TOPIC: Final = "brain.index.v1"
+# Parameters that every database takes in one statement.
+_SLICE: Final = 500
+
+
+class SqlRegister:
+    """Table of active versions and access revisions.
+
+    Args:
+        database: The room's database.
+        relay: Told when an announcement was added.
+    """
+
+    def __init__(self, database: Database, *, relay: OutboxRelay) -> None:
+        self._database = database
+        self._relay = relay
+        self._outbox = Outbox(outbox)
+
+    async def look_up(self, tenant: str, document_ids: Sequence[str]) -> dict[str, DocumentState]:
+        """Return what is known of the documents."""
+        found: dict[str, DocumentState] = {}
+        join = documents.outerjoin(
+            versions,
+            and_(
+                versions.c.tenant == documents.c.tenant,
+                versions.c.document_id == documents.c.document_id,
+                versions.c.version == documents.c.active_version,
+            ),
+        )
+        columns = [versions.c[name].label(f"version_{name}") for name in versions.c.keys()]  # noqa: SIM118
+        async with self._database.connect() as connection:
+            for first in range(0, len(document_ids), _SLICE):
+                rows = await connection.execute(
+                    select(documents, *columns)
+                    .select_from(join)
+                    .where(
+                        documents.c.tenant == tenant,
+                        documents.c.document_id.in_(document_ids[first : first + _SLICE]),
+                    )
+                )
+                found.update({row.document_id: _state(row) for row in rows})
+        return found
+
+    async def versions(self, tenant: str, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], VersionState]:
+        """Return what is known of document versions."""
+        if not pairs:
+            return {}
+        wanted = or_(*(and_(versions.c.document_id == one, versions.c.version == two) for one, two in pairs))
+        async with self._database.connect() as connection:
+            rows = await connection.execute(select(versions).where(versions.c.tenant == tenant, wanted))
+            return {(row.document_id, row.version): _version(row, "") for row in rows}
+
+    async def activate(self, chunked: Sequence[ChunkedVersion]) -> set[tuple[str, str]]:
+        """Flip and announce in one transaction."""
+        flipped: set[tuple[str, str]] = set()
+        async with self._database.begin() as connection:
+            for version in chunked:
+                row = await self._row(connection, version.tenant, version.document_id)
+                if row.removed or row.active_version >= version.version:
+                    continue
+                values: dict[str, Any] = {
+                    "active_version": version.version,
+                    "collection_id": version.collection_id,
+                }
+                if version.access_revision >= row.access_revision:
+                    values |= {"principals": list(version.principals), "access_revision": version.access_revision}
+                if not row.attributes_revision:
+                    values |= {"attributes": dict(version.attributes)}
+                await self._set(connection, version.tenant, version.document_id, **values)
+                await self._keep_version(connection, version)
+                fact = VersionIndexed(
+                    document_id=version.document_id, version=version.version, chunk_count=len(version.pieces)
+                )
+                await self._announce(connection, version.tenant, IndexEvent(version_indexed=fact), version.document_id)
+                flipped.add((version.tenant, version.document_id))
+        self._relay.wake()
+        return flipped
+
+    async def reject(self, tenant: str, document_id: str, version: int, reason: str) -> None:
+        """Announce that a version will never be indexed."""
+        fact = VersionRejected(document_id=document_id, version=version, reason=reason)
+        async with self._database.begin() as connection:
+            await self._announce(connection, tenant, IndexEvent(version_rejected=fact), document_id)
+        self._relay.wake()
+
+    async def withhold(self, tenant: str, document_id: str) -> None:
+        """Take the document out of every answer."""
+        async with self._database.begin() as connection:
+            await self._row(connection, tenant, document_id)
+            await self._set(connection, tenant, document_id, withheld=True)
+
+    async def restrict(self, tenant: str, document_id: str, principals: Sequence[str], revision: int) -> int:
+        """Replace who may read the document unless a newer revision holds."""
+        async with self._database.begin() as connection:
+            row = await self._row(connection, tenant, document_id)
+            if revision < row.access_revision:
+                return int(row.access_revision)
+            await self._set(connection, tenant, document_id, principals=list(principals), access_revision=revision)
+        return revision
+
+    async def set_attributes(
+        self, tenant: str, document_id: str, attributes: Mapping[str, str | float | bool], revision: int
+    ) -> bool:
+        """Replace the document's attributes unless a newer revision holds."""
+        async with self._database.begin() as connection:
+            row = await self._row(connection, tenant, document_id)
+            if revision < row.attributes_revision:
+                return False
+            await self._set(connection, tenant, document_id, attributes=dict(attributes), attributes_revision=revision)
+        return True
+
+    async def begin_removal(self, tenant: str, document_id: str, removed_count: int) -> bool:
+        """Note that the document goes."""
+        async with self._database.begin() as connection:
+            row = await self._row(connection, tenant, document_id)
+            if row.removal_announced:
+                return False
+            # A second try counts fewer: the first may have removed some.
+            count = max(row.removed_count, removed_count)
+            await self._set(connection, tenant, document_id, removed=True, withheld=True, removed_count=count)
+        return True
+
+    async def finish_removal(self, tenant: str, document_id: str) -> None:
+        """Announce that nothing of the document is left, and forget its versions and readers."""
+        async with self._database.begin() as connection:
+            row = await self._row(connection, tenant, document_id)
+            if row.removal_announced:
+                return
+            await connection.execute(
+                delete(versions).where(versions.c.tenant == tenant, versions.c.document_id == document_id)
+            )
+            await self._set(
+                connection,
+                tenant,
+                document_id,
+                removal_announced=True,
+                active_version=0,
+                principals=[],
+                attributes={},
+            )
+            fact = DocumentRemoved(document_id=document_id, removed_count=row.removed_count, remaining_count=0)
+            await self._announce(connection, tenant, IndexEvent(document_removed=fact), document_id)
+        self._relay.wake()
+
+    async def _row(self, connection: AsyncConnection, tenant: str, document_id: str) -> Row[Any]:
+        """Return the document's row, locked; it is made when there is none."""
+        await connection.execute(
+            _dialect(connection)
+            .insert(documents)
+            .values(tenant=tenant, document_id=document_id)
+            .on_conflict_do_nothing()
+        )
+        found = await connection.execute(
+            select(documents)
+            .where(documents.c.tenant == tenant, documents.c.document_id == document_id)
+            .with_for_update()
+        )
+        return found.one()
+
+    async def _set(self, connection: AsyncConnection, tenant: str, document_id: str, **values: Any) -> None:
+        await connection.execute(
+            update(documents)
+            .where(documents.c.tenant == tenant, documents.c.document_id == document_id)
+            .values(**values)
+        )
+
+    async def _keep_version(self, connection: AsyncConnection, version: ChunkedVersion) -> None:
+        key = {"tenant": version.tenant, "document_id": version.document_id, "version": version.version}
+        values = {
+            "file_id": version.file_id,
+            "filename": version.filename,
+            "title": version.title,
+            "text_blob_key": version.text_blob_key,
+            "chunk_count": len(version.pieces),
+        }
+        await connection.execute(
+            _dialect(connection)
+            .insert(versions)
+            .values(**key, **values)
+            .on_conflict_do_update(index_elements=list(key), set_=values)
+        )
+
+    async def _announce(self, connection: AsyncConnection, tenant: str, event: IndexEvent, document_id: str) -> None:
+        kind = event.WhichOneof("fact") or ""
+        envelope = new_envelope(tenant=tenant, type=kind, key=document_id, payload=event.SerializeToString())
+        await self._outbox.add(connection, INDEX_TOPIC, envelope)
+
+
+def _dialect(connection: AsyncConnection) -> Any:
+    return postgresql if connection.dialect.name == "postgresql" else sqlite
+
+
+def _version(row: Row[Any], prefix: str) -> VersionState:
+    held = row._mapping  # noqa: SLF001  SQLAlchemy's public view of a row as a mapping
+    return VersionState(
+        document_id=held[f"{prefix}document_id"],
+        version=held[f"{prefix}version"],
+        file_id=held[f"{prefix}file_id"],
+        filename=held[f"{prefix}filename"],
+        title=held[f"{prefix}title"],
+        text_blob_key=held[f"{prefix}text_blob_key"],
+        chunk_count=held[f"{prefix}chunk_count"],
+    )
+
+
+def _state(row: Row[Any]) -> DocumentState:
+    return DocumentState(
+        document_id=row.document_id,
+        collection_id=row.collection_id,
+        active_version=row.active_version,
+        principals=tuple(row.principals),
+        access_revision=row.access_revision,
+        attributes=row.attributes,
+        attributes_revision=row.attributes_revision,
+        withheld=row.withheld,
+        removed=row.removed,
+        active=None if row.version_version is None else _version(row, "version_"),
+    )

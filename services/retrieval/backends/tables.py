@@ -1,0 +1,44 @@
+"""The room's tables, as its migrations make them."""
+
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, String, Table
+
+from services.chassis.events.outbox import outbox_table
+
+__all__ = ["documents", "outbox", "versions"]
+
+_metadata: Final = MetaData()
+
+documents: Final = Table(
+    "documents",
+    _metadata,
+    Column("tenant", String, primary_key=True),
+    Column("document_id", String, primary_key=True),
+    Column("collection_id", String, nullable=False, default=""),
+    Column("active_version", Integer, nullable=False, default=0),
+    Column("principals", JSON, nullable=False, default=list),
+    Column("access_revision", BigInteger, nullable=False, default=0),
+    Column("attributes", JSON, nullable=False, default=dict),
+    Column("attributes_revision", BigInteger, nullable=False, default=0),
+    Column("withheld", Boolean, nullable=False, default=False),
+    # A removed document stays as a row: a late fact about it must not bring it back.
+    Column("removed", Boolean, nullable=False, default=False),
+    Column("removed_count", Integer, nullable=False, default=0),
+    Column("removal_announced", Boolean, nullable=False, default=False),
+)
+
+versions: Final = Table(
+    "versions",
+    _metadata,
+    Column("tenant", String, primary_key=True),
+    Column("document_id", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("file_id", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("text_blob_key", String, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+)
+
+outbox: Final = outbox_table(_metadata)

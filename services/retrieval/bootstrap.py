@@ -1,0 +1,206 @@
+"""Where the room's choices are made and its parts are joined."""
+
+import asyncio
+from typing import Final
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from brain.retrieval.v1 import embedding_pb2_grpc, rerank_pb2_grpc, search_pb2_grpc, withhold_pb2_grpc
+from services.chassis.auth import TokenVerifier
+from services.chassis.blobs import open_blobs
+from services.chassis.database import Database, migrate
+from services.chassis.errors import BrainError, InvalidInput
+from services.chassis.events.consumer import EventConsumer
+from services.chassis.events.log import EventLog, open_event_log
+from services.chassis.events.outbox import OutboxRelay
+from services.chassis.lifecycle import Lifecycle
+from services.chassis.rpc.server import RpcServer
+from services.chassis.rpc.tls import tls_files
+from services.retrieval.api import Defaults, EmbeddingServicer, RerankServicer, SearchServicer, WithholdServicer
+from services.retrieval.backends.register import SqlRegister
+from services.retrieval.backends.tables import outbox
+from services.retrieval.consumer import DOCUMENT_TOPIC, GROUP, DocumentEvents
+from services.retrieval.domain import Analyser, Fusion
+from services.retrieval.policy import POLICY
+from services.retrieval.ports import Embedder, Index, Reranker
+from services.retrieval.settings import RetrievalSettings
+from services.retrieval.telemetry import Metrics
+from services.retrieval.usecases import (
+    ChangeAccess,
+    ChangeAttributes,
+    EmbedTexts,
+    ExplainDocument,
+    IndexVersions,
+    RankTexts,
+    RemoveDocument,
+    ResolveSpans,
+    RestrictDocument,
+    Search,
+    WithholdDocument,
+)
+
+__all__ = ["ROLES", "serve"]
+
+ROLES: Final = ("all", "serve", "index")
+# How often the index is asked whether it wants to fold in what was written.
+_MAINTAIN_S: Final = 2.0
+_MAXSIM: Final = "minilm-maxsim"
+
+_log = structlog.get_logger()
+
+
+async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRegistry = REGISTRY) -> None:
+    """Run the room until a signal: `serve` answers calls, `index` hears events, `all` does both."""
+    lifecycle = Lifecycle("retrieval")
+    metrics = Metrics(registry)
+    database = Database(settings.database_url)
+    lifecycle.on_stop(database.close, name="database")
+    await migrate(database, "services.retrieval.migrations")
+    log = open_event_log(settings.events_url)
+    lifecycle.on_stop(log.close, name="events")
+    relay = OutboxRelay(database=database, table=outbox, log=log, oldest_pending=metrics.outbox_oldest)
+    register = SqlRegister(database, relay=relay)
+    blobs = open_blobs(settings.blobs_url)
+    embedder, rerankers = await _open_models(settings, lifecycle)
+    index = await _open_index(settings, lifecycle, dimension=embedder.dimension)
+    analyser = Analyser()
+
+    server = RpcServer(
+        room="retrieval",
+        listen=settings.listen,
+        policy=POLICY,
+        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
+        registry=registry,
+        tls=tls_files(settings),
+    )
+    if role != "index":
+        search = Search(
+            index=index,
+            embedder=embedder,
+            register=register,
+            analyser=analyser,
+            rerankers=rerankers,
+            metrics=metrics,
+            candidates=settings.candidates,
+            rerank_candidates=settings.rerank_candidates,
+        )
+        explain = ExplainDocument(search=search, index=index, embedder=embedder, register=register, analyser=analyser)
+        searching = SearchServicer(
+            search=search,
+            explain=explain,
+            resolve=ResolveSpans(register=register, texts=blobs),
+            defaults=Defaults(settings.alpha, Fusion(settings.fusion), settings.ranker),
+        )
+        embedding = EmbeddingServicer(embed=EmbedTexts(embedder=embedder, metrics=metrics))
+        # A caller that asks for an order gets one: the room's default when it is a reranker, else the embedded one.
+        default = settings.ranker if settings.ranker in rerankers else _MAXSIM
+        reranking = RerankServicer(rank=RankTexts(rerankers=rerankers, default=default))
+        withholding = WithholdServicer(
+            withhold=WithholdDocument(register=register, index=index),
+            restrict=RestrictDocument(register=register),
+        )
+        server.add(search_pb2_grpc.add_SearchServiceServicer_to_server, searching, "brain.retrieval.v1.SearchService")
+        server.add(
+            embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding, "brain.retrieval.v1.EmbeddingService"
+        )
+        server.add(rerank_pb2_grpc.add_RerankServiceServicer_to_server, reranking, "brain.retrieval.v1.RerankService")
+        server.add(
+            withhold_pb2_grpc.add_WithholdServiceServicer_to_server, withholding, "brain.retrieval.v1.WithholdService"
+        )
+    if role != "serve":
+        events = DocumentEvents(
+            blobs=blobs,
+            index_versions=IndexVersions(
+                index=index,
+                embedder=embedder,
+                register=register,
+                analyser=analyser,
+                metrics=metrics,
+                batch_chunks=settings.index_batch_chunks,
+            ),
+            remove=RemoveDocument(index=index, register=register),
+            change_access=ChangeAccess(index=index, register=register),
+            change_attributes=ChangeAttributes(index=index, register=register),
+            register=register,
+        )
+        _spawn_indexer(settings, lifecycle, log=log, events=events, metrics=metrics, index=index)
+        lifecycle.spawn(relay.run(), name="outbox")
+    address = await server.start()
+    lifecycle.on_stop(lambda: server.stop(settings.drain_s), name="rpc")
+    await server.set_serving(serving=True)
+    _log.info("room_ready", room="retrieval", address=address, role=role)
+    await lifecycle.run_until_signal()
+
+
+def _spawn_indexer(
+    settings: RetrievalSettings,
+    lifecycle: Lifecycle,
+    *,
+    log: EventLog,
+    events: DocumentEvents,
+    metrics: Metrics,
+    index: Index,
+) -> None:
+    consumer = EventConsumer(
+        log,
+        topic=DOCUMENT_TOPIC,
+        group=GROUP,
+        handle=events.handle,
+        on_dead=events.on_dead,
+        handle_batch=events.handle_batch,
+        batch=settings.index_batch_events,
+        dead_letters=metrics.dead_letters,
+        lag=metrics.lag,
+    )
+    lifecycle.spawn(_maintain(index), name="index_maintenance")
+    lifecycle.spawn(consumer.run(), name="indexer")
+
+
+async def _maintain(index: Index) -> None:
+    while True:
+        await asyncio.sleep(_MAINTAIN_S)
+        try:
+            await index.maintain()
+        except BrainError as error:
+            _log.warning("index_maintenance_waits", reason=error.message, private=error.private)
+
+
+async def _open_models(settings: RetrievalSettings, lifecycle: Lifecycle) -> tuple[Embedder, dict[str, Reranker]]:
+    scheme = settings.embedder_url.partition("://")[0]
+    match scheme:
+        case "minilm":
+            from services.retrieval.backends.maxsim_reranker import MaxSimReranker  # noqa: PLC0415  only what is chosen
+            from services.retrieval.backends.onnx_embedder import OnnxEmbedder  # noqa: PLC0415  the same
+            from services.retrieval.backends.onnx_worker import OnnxWorker  # noqa: PLC0415  the same
+
+            worker = OnnxWorker(max_waiting=settings.max_waiting_texts)
+            await worker.start()
+            lifecycle.on_stop(worker.stop, name="embedder")
+            rerankers: dict[str, Reranker] = {_MAXSIM: MaxSimReranker(worker)}
+        case _:
+            raise InvalidInput(f"embedder_url: {scheme!r} is not offered; use minilm://.")
+    if settings.reranker_url:
+        from services.retrieval.backends.http_reranker import HttpReranker  # noqa: PLC0415  only what is chosen
+
+        key = settings.reranker_key_file.read_text().strip() if settings.reranker_key_file else ""
+        remote = HttpReranker(settings.reranker_url, model=settings.reranker_model, key=key)
+        lifecycle.on_stop(remote.close, name="reranker")
+        rerankers[remote.name] = remote
+    if settings.ranker != "none" and settings.ranker not in rerankers:
+        raise InvalidInput(f"ranker: {settings.ranker!r} is not one of none, {', '.join(sorted(rerankers))}.")
+    return OnnxEmbedder(worker), rerankers
+
+
+async def _open_index(settings: RetrievalSettings, lifecycle: Lifecycle, *, dimension: int) -> Index:
+    scheme, _, rest = settings.index_url.partition("://")
+    match scheme:
+        case "lancedb":
+            from services.retrieval.backends.lancedb import LanceIndex  # noqa: PLC0415  only what is chosen
+
+            index = LanceIndex(rest, dimension=dimension, ann_rows=settings.ann_rows)
+            await index.open()
+            lifecycle.on_stop(index.close, name="index")
+            return index
+        case _:
+            raise InvalidInput(f"index_url: {scheme!r} is not offered; use lancedb://FOLDER.")

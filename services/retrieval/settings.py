@@ -1,0 +1,55 @@
+"""What the retrieval room can be told (`BRAIN_RETRIEVAL_…`)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from services.chassis.settings import RoomSettings, room_config
+
+__all__ = ["RetrievalSettings"]
+
+
+class RetrievalSettings(RoomSettings):
+    """Settings of the retrieval room; the search defaults were chosen by measurement (docs/decisions).
+
+    Attributes:
+        database_url: Table of active versions and access revisions, and the outbox.
+        blobs_url: Where chunk sets and stored texts lie; shared with ingestion.
+        events_url: The event log.
+        index_url: `lancedb://FOLDER`.
+        embedder_url: `minilm://` (the packaged model).
+        alpha: Weight of the dense ranking where a search does not say.
+        fusion: How the two rankings are joined where a search does not say.
+        ranker: Reranker where a search does not say; `none`, `minilm-maxsim`, or `http`.
+        candidates: Hits taken from each ranking: deep enough for fusion, shallow enough for a few milliseconds.
+        rerank_candidates: Best fused hits that a reranker sees; the embedded one reads about ten a second.
+        reranker_url: An HTTP `/rerank` endpoint of the Cohere or Jina shape; empty for none.
+        reranker_model: Model name sent to it.
+        reranker_key_file: File with its bearer token.
+        ann_rows: Rows above which an approximate vector index is kept; below, brute force is exact and fast enough.
+        index_batch_events: Document events read at a time.
+        index_batch_chunks: Chunks embedded and written in one commit: some seconds of embedding, which bounds what
+            a crash repeats and how long a short document waits behind others.
+        max_waiting_texts: Texts that may wait for the embedder before callers are refused.
+    """
+
+    model_config = room_config("RETRIEVAL")
+
+    database_url: str = "sqlite:///.brain/retrieval/room.db"
+    blobs_url: str = "file://.brain/blobs"
+    events_url: str = "sqlite:///.brain/events.db"
+    index_url: str = "lancedb://.brain/index"
+    embedder_url: str = "minilm://"
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    fusion: Literal["relative_score", "reciprocal_rank"] = "relative_score"
+    ranker: str = "none"
+    candidates: int = Field(default=100, ge=10, le=1000)
+    rerank_candidates: int = Field(default=20, ge=1, le=200)
+    reranker_url: str = ""
+    reranker_model: str = ""
+    reranker_key_file: Path | None = None
+    ann_rows: int = Field(default=100_000, ge=256)
+    index_batch_events: int = Field(default=64, ge=1, le=1000)
+    index_batch_chunks: int = Field(default=256, ge=1, le=10_000)
+    max_waiting_texts: int = Field(default=8192, ge=16)
