@@ -1,48 +1,22 @@
-"""The whole stack as a test starts it: every room a process, on free ports, in a folder of its own."""
+"""The whole stack as a test sees it: every room a process, on free ports, in a folder of its own."""
 
-import asyncio
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from services.local.plan import free_addresses, plan_stack
-from services.local.stack import create_key
+from services.local.child import ChildStack, child_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class RunningStack:
-    """A stack that is up."""
-
-    state_dir: Path
-    base_url: str
-    administrator_key: str
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What the supervisor says of itself and its rooms."""
-        return dict(json.loads((self.state_dir / "local.json").read_text()))
-
-    def address(self, room: str) -> str:
-        return str(self.state["rooms"][room]["address"])
-
-    def pid(self, room: str) -> int:
-        return int(self.state["rooms"][room]["pid"])
-
-    def kill(self, room: str) -> None:
-        os.kill(self.pid(room), signal.SIGKILL)
+class RunningStack(ChildStack):
+    """A stack that is up, with what tests ask of it."""
 
     def client(self, key: str) -> httpx.Client:
         """Return an HTTP client that calls with `key`."""
@@ -62,43 +36,12 @@ class RunningStack:
             assert time.monotonic() < until, "it never came to be"
             time.sleep(0.1)
 
-    def key(
-        self, subject: str, *, tenant: str = "main", role: str = "contributor", groups: tuple[str, ...] = ()
-    ) -> str:
-        """Return a fresh API key."""
-        gateway = plan_stack(state_dir=self.state_dir, addresses=free_addresses(0), inherited=os.environ).room(
-            "gateway"
-        )
-        arguments = ["--tenant", tenant, "--subject", subject, "--role", role]
-        for group in groups:
-            arguments += ["--group", group]
-        return asyncio.run(create_key(gateway, *arguments))
-
 
 @contextmanager
 def running_stack(state_dir: Path, *, engine: str, environment: dict[str, str] | None = None) -> Iterator[RunningStack]:
     """Start the stack, yield it when every room is ready, and take it down."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    output = state_dir / "stack.out"
-    with output.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.local", "--state-dir", str(state_dir), "--engine", engine],
-            cwd=ROOT,
-            env=dict(os.environ) | (environment or {}),
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        state_file, key_file = state_dir / "local.json", state_dir / "keys" / "administrator.key"
-        until = time.monotonic() + 300
-        while not (key_file.exists() and state_file.exists() and json.loads(state_file.read_text())["ready"]):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"The stack did not start:\n{output.read_text(errors='replace')[-4000:]}")
-            time.sleep(0.2)
-        yield RunningStack(state_dir, json.loads(state_file.read_text())["base_url"], key_file.read_text().strip())
-    finally:
-        process.terminate()
-        process.wait(60)
+    with child_stack(state_dir, engine=engine, environment=environment) as child:
+        yield RunningStack(child.state_dir, child.base_url, child.administrator_key)
 
 
 def new_collection(client: httpx.Client, name: str) -> str:

@@ -17,7 +17,7 @@ from services.chassis.logging import start_logging
 from services.local.plan import RoomPlan, StackPlan, free_addresses, plan_stack
 from services.local.supervisor import Supervisor
 
-__all__ = ["prepare", "run_stack"]
+__all__ = ["create_key", "create_key_now", "prepare", "run_stack"]
 
 
 async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str, str], timeout_s: float) -> int:
@@ -115,6 +115,11 @@ async def create_key(gateway: RoomPlan, *arguments: str) -> str:
     if process.returncode != 0:
         raise Conflict(f"No administrator key could be made: {errors.decode(errors='replace').strip()}")
     return output.decode().strip().splitlines()[-1]
+
+
+def create_key_now(gateway: RoomPlan, *arguments: str) -> str:
+    """Do what `create_key` does where no event loop runs."""
+    return asyncio.run(create_key(gateway, *arguments))
 
 
 def _write_secret(path: Path, data: bytes) -> None:

@@ -70,7 +70,7 @@ def test_rooms_killed_while_documents_flow_in(stack: RunningStack) -> None:
             stack.kill(room)
         for thread in threads:
             thread.join()
-        stack.wait_until(lambda: bool(stack.state["ready"]))
+        stack.wait_until(lambda: stack.ready)
         stack.wait_until(lambda: reachable(client, collection))
         final = indexed(client, collection, DOCUMENTS)
         assert final["completed"] == DOCUMENTS
@@ -107,13 +107,13 @@ def test_a_stream_cut_by_a_dying_engine_says_so(stack: RunningStack) -> None:
         lines: list[str] = []
         for line in response.iter_lines():
             lines.append(line)
-            if '"content"' in line and stack.state["ready"]:
+            if '"content"' in line and stack.ready:
                 stack.kill("generation")
                 break
         lines += list(response.iter_lines())
     said = "\n".join(lines)
     assert "[DONE]" in said or '"error"' in said, "a stream must end with its terminator or an error"
-    stack.wait_until(lambda: bool(stack.state["ready"]))
+    stack.wait_until(lambda: stack.ready)
 
 
 def test_a_deleted_document_stays_deleted_over_a_crash(stack: RunningStack, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_deleted_document_stays_deleted_over_a_crash(stack: RunningStack, tmp_
         assert client.delete(f"/v1/vector_stores/{collection}/files/{file_id}").is_success
         for room in ("retrieval", "ingestion"):
             stack.kill(room)
-        stack.wait_until(lambda: bool(stack.state["ready"]) and reachable(client, collection))
+        stack.wait_until(lambda: stack.ready and reachable(client, collection))
         answer = client.post(f"/v1/vector_stores/{collection}/search", json={"query": "code word heliotrope"})
         assert answer.is_success, answer.text
         assert answer.json()["data"] == []
