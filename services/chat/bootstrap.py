@@ -26,6 +26,7 @@ from services.chat.telemetry import Metrics
 from services.chat.usecases.cite import Cite
 from services.chat.usecases.conversations import DeleteConversation, GetConversation, ListConversations
 from services.chat.usecases.grounded import AnswerGrounded
+from services.chat.usecases.keeping import KeepTurn
 from services.chat.usecases.passages import FindPassages
 from services.chat.usecases.prompting import FitPrompt
 from services.chat.usecases.queries import MakeQueries
@@ -78,6 +79,7 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
     answer_turn = AnswerTurn(
         engine=engine,
         records=records,
+        keep_turn=KeepTurn(records=records, texts=texts, clock=clock),
         make_queries=MakeQueries(engine=engine, texts=texts),
         find_passages=FindPassages(library=library),
         judge_support=judge_support,

@@ -1,7 +1,7 @@
 """One turn of a conversation, from the question to the receipt."""
 
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from opentelemetry.trace import Tracer
 
@@ -9,16 +9,9 @@ from services.chassis.auth import Caller
 from services.chassis.errors import InvalidInput, NotFound
 from services.chassis.ids import new_id
 from services.chat import telemetry
-from services.chat.domain.passages import digest
 from services.chat.domain.prompt import PromptTexts
 from services.chat.domain.receipts import (
-    CitationRecord,
     Conversation,
-    EvidenceRecord,
-    Receipt,
-    SourceRecord,
-    Span,
-    StoredTurn,
 )
 from services.chat.domain.rewriting import last_question
 from services.chat.domain.turn import (
@@ -27,11 +20,9 @@ from services.chat.domain.turn import (
     FinishReason,
     Grounding,
     Message,
-    Passage,
     PassagesChosen,
     QueriesMade,
     Question,
-    RewriteMethod,
     Sampling,
     TextDelta,
     TokenUsage,
@@ -41,44 +32,16 @@ from services.chat.domain.turn import (
 from services.chat.ports import Clock, Engine, Records
 from services.chat.telemetry import Metrics
 from services.chat.usecases.grounded import AnswerGrounded, Emit, Plan, Said
+from services.chat.usecases.keeping import Grounds, KeepTurn, Turn, instructions_of
 from services.chat.usecases.passages import FindPassages
-from services.chat.usecases.prompting import FitPrompt, FittedPrompt
-from services.chat.usecases.queries import MakeQueries, Queries
+from services.chat.usecases.prompting import FitPrompt
+from services.chat.usecases.queries import MakeQueries
 from services.chat.usecases.stages import Stages
-from services.chat.usecases.support import JudgeSupport, Support
+from services.chat.usecases.support import JudgeSupport
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
 _TITLE_CHARACTERS = 80
 _MOST_MESSAGES = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A question with what was stored before it."""
-
-    question: Question
-    caller: Caller
-    response_id: str
-    conversation: Conversation | None
-    history: tuple[Message, ...]
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        return (*self.history, *self.question.messages)
-
-    @property
-    def conversation_id(self) -> str:
-        return self.conversation.id if self.conversation else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Grounds:
-    """What a grounded turn rests on."""
-
-    queries: Queries
-    passages: tuple[Passage, ...]
-    prompt: FittedPrompt
-    support: Support
 
 
 class AnswerTurn:
@@ -87,6 +50,7 @@ class AnswerTurn:
     Args:
         engine: The model.
         records: Conversations and receipts.
+        keep_turn: Stores what was said.
         make_queries: From the turn to search queries.
         find_passages: From queries to passages.
         judge_support: Whether the passages hold an answer.
@@ -106,6 +70,7 @@ class AnswerTurn:
         *,
         engine: Engine,
         records: Records,
+        keep_turn: KeepTurn,
         make_queries: MakeQueries,
         find_passages: FindPassages,
         judge_support: JudgeSupport,
@@ -121,6 +86,7 @@ class AnswerTurn:
     ) -> None:
         self._engine = engine
         self._records = records
+        self._keep_turn = keep_turn
         self._make_queries = make_queries
         self._find_passages = find_passages
         self._judge_support = judge_support
@@ -169,15 +135,15 @@ class AnswerTurn:
                 }
             )
 
-    async def _open(self, question: Question, caller: Caller) -> _Turn:
+    async def _open(self, question: Question, caller: Caller) -> Turn:
         response_id = new_id("resp_")
         if not question.stored:
-            return _Turn(question, caller, response_id, None, ())
+            return Turn(question, caller, response_id, None, ())
         now = self._clock.now()
         if not question.conversation_id:
             asked = next(message.content for message in question.messages if message.role == "user")
             title = " ".join(asked.split())[:_TITLE_CHARACTERS]
-            return _Turn(question, caller, response_id, Conversation(new_id("conv_"), title, now, now), ())
+            return Turn(question, caller, response_id, Conversation(new_id("conv_"), title, now, now), ())
         found = await self._records.conversation(question.conversation_id, tenant=caller.tenant, owner=caller.subject)
         if found is None:
             raise NotFound(f"No conversation {question.conversation_id!r}.", param="conversation_id")
@@ -185,9 +151,9 @@ class AnswerTurn:
         instructions = tuple(message for message in said if message.role == "system")
         spoken = tuple(message for message in said if message.role != "system")
         kept = spoken[max(0, len(spoken) - self._most_history) :]
-        return _Turn(question, caller, response_id, found, (*instructions, *kept))
+        return Turn(question, caller, response_id, found, (*instructions, *kept))
 
-    async def _plain(self, turn: _Turn, stages: Stages, emit: Emit) -> Said:
+    async def _plain(self, turn: Turn, stages: Stages, emit: Emit) -> Said:
         """Pass the engine's stream through: nothing is added, nothing is looked at."""
         question = turn.question
         said = Said()
@@ -216,11 +182,11 @@ class AnswerTurn:
         said.usage = _total(usages)
         receipt_id = ""
         if turn.conversation is not None:
-            receipt_id = await self._keep(turn, said, stages, grounds=None)
+            receipt_id = await self._keep_turn(turn, said, stages, grounds=None, sampling=question.sampling)
         emit(TurnFinished(said.finish_reason, said.usage, receipt_id, Abstention.NONE, stages.timings))
         return said
 
-    async def _grounded(self, turn: _Turn, stages: Stages, emit: Emit) -> Said:
+    async def _grounded(self, turn: Turn, stages: Stages, emit: Emit) -> Said:
         question = turn.question
         model = question.model or await self._engine.base_model()
         grounds = await self._grounds(turn, stages, model)
@@ -252,11 +218,17 @@ class AnswerTurn:
             said.model = said.model or model
         if said.abstention is not Abstention.NONE:
             self._metrics.abstentions.labels(reason=said.abstention.value).inc()
-        receipt_id = await self._keep(turn, said, stages, grounds=grounds)
+        receipt_id = await self._keep_turn(
+            turn,
+            said,
+            stages,
+            grounds=grounds,
+            sampling=self._sampling(question.sampling, grounds.prompt.answer_tokens),
+        )
         emit(TurnFinished(said.finish_reason, said.usage, receipt_id, said.abstention, stages.timings))
         return said
 
-    async def _grounds(self, turn: _Turn, stages: Stages, model: str) -> _Grounds:
+    async def _grounds(self, turn: Turn, stages: Stages, model: str) -> Grounds:
         question = turn.question
         spoken = tuple(message for message in turn.messages[:-1] if message.role != "system")
         asked = last_question(turn.messages)
@@ -271,7 +243,7 @@ class AnswerTurn:
         with stages.stage("prompt") as span:
             prompt = await self._fit_prompt(
                 model=question.model,
-                instructions=_instructions(turn),
+                instructions=instructions_of(turn),
                 passages=passages,
                 history=spoken,
                 question=queries.standalone,
@@ -279,77 +251,11 @@ class AnswerTurn:
             )
             support = await self._judge_support(queries.queries, [source.passage for source in prompt.sources])
             span.set_attribute(telemetry.CHAT_SUPPORT, round(support.score, 4))
-        return _Grounds(queries, passages, prompt, support)
+        return Grounds(queries, passages, prompt, support)
 
     def _sampling(self, wanted: Sampling, answer_tokens: int) -> Sampling:
         temperature = self._temperature if wanted.temperature is None else wanted.temperature
         return replace(wanted, temperature=temperature, max_tokens=answer_tokens, n=1)
-
-    async def _keep(self, turn: _Turn, said: Said, stages: Stages, *, grounds: _Grounds | None) -> str:
-        """Store the turn, all of it or nothing; return the receipt's id."""
-        receipt = self._receipt(turn, said, stages, grounds)
-        now = receipt.created_at
-        turns = [StoredTurn(message.role, message.content, "", now) for message in turn.question.messages]
-        turns.append(StoredTurn("assistant", said.answer, receipt.id, now))
-        await self._records.save(
-            receipt,
-            conversation=replace(turn.conversation, updated_at=now) if turn.conversation else None,
-            turns=turns,
-            tenant=turn.caller.tenant,
-            owner=turn.caller.subject,
-        )
-        return receipt.id
-
-    def _receipt(self, turn: _Turn, said: Said, stages: Stages, grounds: _Grounds | None) -> Receipt:
-        question = turn.question
-        spoken = tuple(message for message in turn.messages[:-1] if message.role != "system")
-        asked = last_question(turn.messages)
-        return Receipt(
-            id=new_id("rcpt_"),
-            response_id=turn.response_id,
-            conversation_id=turn.conversation_id,
-            tenant=turn.caller.tenant,
-            owner=turn.caller.subject,
-            created_at=self._clock.now(),
-            model=said.model,
-            instructions=_instructions(turn),
-            history=grounds.prompt.history if grounds else spoken,
-            question=asked,
-            standalone=grounds.queries.standalone if grounds else asked,
-            answer=said.answer,
-            queries=grounds.queries.queries if grounds else (),
-            method=grounds.queries.method if grounds else RewriteMethod.NONE,
-            sources=_source_records(grounds, said) if grounds else (),
-            citations=tuple(
-                CitationRecord(
-                    citation.start,
-                    citation.end,
-                    tuple(
-                        EvidenceRecord(
-                            one.source_number,
-                            one.start,
-                            one.end,
-                            one.locator.page_first,
-                            one.locator.page_last,
-                            one.score,
-                        )
-                        for one in citation.evidence
-                    ),
-                )
-                for citation in said.citations
-            ),
-            prompt_hash=said.prompt_hash,
-            prompt_version=self._texts.version if grounds else "",
-            grounded=grounds is not None,
-            strict=question.grounding is not Grounding.OPEN,
-            sampling=self._sampling(question.sampling, grounds.prompt.answer_tokens) if grounds else question.sampling,
-            usage=said.usage,
-            abstention=said.abstention,
-            timings=dict(stages.timings),
-            trimmed=grounds.prompt.trimmed if grounds else (),
-            collection_ids=question.retrieval.collection_ids,
-            support=grounds.support.score if grounds else 0.0,
-        )
 
 
 def _check(question: Question) -> None:
@@ -372,10 +278,6 @@ def _check(question: Question) -> None:
         raise InvalidInput(f"n is {question.sampling.n}; with documents or collections only 1 is allowed.", param="n")
 
 
-def _instructions(turn: _Turn) -> str:
-    return "\n\n".join(message.content for message in turn.messages if message.role == "system")
-
-
 def _total(usages: dict[int, TokenUsage]) -> TokenUsage:
     """Sum the answers' tokens; the prompt is read once, however many answers it gets."""
     if not usages:
@@ -385,30 +287,3 @@ def _total(usages: dict[int, TokenUsage]) -> TokenUsage:
         cached_tokens=max(usage.cached_tokens for usage in usages.values()),
         completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
     )
-
-
-def _source_records(grounds: _Grounds, said: Said) -> tuple[SourceRecord, ...]:
-    cited = {evidence.source_number for citation in said.citations for evidence in citation.evidence}
-    numbers = {
-        (source.passage.document_id, source.passage.version, source.passage.start): source
-        for source in grounds.prompt.sources
-    }
-    records = []
-    for found in grounds.passages:
-        source = numbers.get((found.document_id, found.version, found.start))
-        # The prompt may hold only the beginning of a long passage.
-        passage = source.passage if source else found
-        records.append(
-            SourceRecord(
-                number=source.number if source else 0,
-                span=Span(passage.document_id, passage.version, passage.start, passage.end),
-                collection_id=passage.collection_id,
-                file_id=passage.file_id,
-                page_first=passage.locator.page_first,
-                page_last=passage.locator.page_last,
-                score=passage.score,
-                cited=bool(source and source.number in cited),
-                digest=digest(passage.text) if passage.inline else "",
-            )
-        )
-    return tuple(records)

@@ -123,7 +123,9 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
                     yield generation_pb2.GenerateResponse(
                         index=index, text=word if last else word + " ", model=request.model or "base",
                         prompt_hash="" if position or index else digest,
-                        finish_reason=sampling_pb2.FINISH_REASON_STOP if last and not self.endless else None,
+                        finish_reason=sampling_pb2.FINISH_REASON_STOP
+                        if last and not self.endless
+                        else sampling_pb2.FINISH_REASON_UNSPECIFIED,
                         usage=usage if last or not position else None,
                     )  # fmt: skip
             while self.endless:
