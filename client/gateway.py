@@ -136,8 +136,18 @@ class Gateway:
         collections: Sequence[str],
         model: str = "default",
         temperature: float = 0.0,
+        documents: Sequence[Mapping[str, Any]] = (),
+        grounding: str = "",
     ) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed chat completion.
+
+        Args:
+            messages: The conversation, ending in the question.
+            collections: Ids of the collections to answer from.
+            model: Model or adapter.
+            temperature: 0 is greedy.
+            documents: Documents of the request's own to answer from: `{"id": …, "data": {"text": …}}`.
+            grounding: `strict` refuses what the documents do not support, `open` does not; empty for the default.
 
         Raises:
             GatewayError: The stream ended with an error.
@@ -151,6 +161,10 @@ class Gateway:
         }
         if collections:
             body["collections"] = list(collections)
+        if documents:
+            body["documents"] = [dict(document) for document in documents]
+        if grounding:
+            body["grounding"] = grounding
         try:
             with connect_sse(self._http, "POST", "/v1/chat/completions", json=body) as events:
                 if events.response.is_error:
