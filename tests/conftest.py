@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.generation_client import GenerationRoom
 from tests.running_stack import ROOT, RunningStack, running_stack
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -33,3 +34,21 @@ def scripted_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     """The whole stack on the scripted engine, which answers with the best sentence of the passages."""
     with running_stack(tmp_path_factory.mktemp("scripted"), engine="scripted://?mode=extract") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def engine_room(request: pytest.FixtureRequest) -> GenerationRoom:
+    """The generation room of the running stack, on the real engine.
+
+    A room that runs already is taken instead when `BRAIN_TEST_GENERATION` says `address,metrics address,state folder`.
+    """
+    if running := os.environ.get("BRAIN_TEST_GENERATION"):
+        address, metrics, state_dir = running.split(",")
+        return GenerationRoom(address, metrics, Path(state_dir))
+    stack: RunningStack = request.getfixturevalue("stack")
+    return GenerationRoom(
+        stack.address("generation"),
+        stack.state["rooms"]["generation"]["metrics"],
+        stack.state_dir,
+        stack.pid("generation"),
+    )

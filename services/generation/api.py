@@ -45,9 +45,7 @@ class GenerationServicer:
         self._score = score
         self._count = count
 
-    async def Generate(
-        self, request: pb.GenerateRequest, context: Context
-    ) -> AsyncIterator[pb.GenerateResponse]:
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateResponse]:
         """Stream the continuation of a prompt."""
         generation = self._generate(
             tenant=current_caller().tenant,
@@ -110,9 +108,7 @@ class ModelServicer:
     def __init__(self, adapters: Adapters) -> None:
         self._adapters = adapters
 
-    async def ListModels(
-        self, request: model_pb2.ListModelsRequest, context: Context
-    ) -> model_pb2.ListModelsResponse:
+    async def ListModels(self, request: model_pb2.ListModelsRequest, context: Context) -> model_pb2.ListModelsResponse:
         """List what the caller's tenant may ask."""
         return model_pb2.ListModelsResponse(
             models=[_model(model) for model in self._adapters.models(current_caller().tenant)]

@@ -1,6 +1,8 @@
 """Makes the room's choices and joins its parts."""
 
+import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +27,38 @@ from services.generation.usecases import Adapters, Admission, CountTokens, Gener
 
 __all__ = ["serve"]
 
+Shapes = Mapping[str, tuple[int, int]]
+
 _log = structlog.get_logger()
-# The linear layers of today's decoder models; the engine itself checks again which of them it has.
+# The linear layers of today's decoder models. Embeddings and the output layer are left out: with them the engine's CPU
+# kernels fail on scoring and cost time on every token.
 LORA_MODULES: Final = frozenset(
-    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj", "query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "c_attn", "c_proj", "c_fc", "fc1", "fc2", "out_proj", "wqkv", "wo", "w1", "w2", "w3"]
+    [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "qkv_proj",
+        "gate_up_proj",
+        "query_key_value",
+        "dense",
+        "dense_h_to_4h",
+        "dense_4h_to_h",
+        "c_attn",
+        "c_proj",
+        "c_fc",
+        "fc1",
+        "fc2",
+        "out_proj",
+        "wqkv",
+        "wo",
+        "w1",
+        "w2",
+        "w3",
+    ]
 )
 
 
@@ -40,15 +70,15 @@ async def serve(settings: GenerationSettings) -> None:
     database = Database(settings.database)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.generation.migrations")
-    engine, model_folder = await _engine(settings)
+    engine, shapes = await _engine(settings)
     life.on_stop(engine.close, name="engine")
     adapters = Adapters(
         engine=engine,
         table=SqlAdapterTable(database),
         inspector=FolderInspector(
             settings.adapters,
-            modules=LORA_MODULES,
-            shapes=base_shapes(model_folder) if model_folder else {},
+            modules=_adaptable(shapes),
+            shapes=shapes,
             max_rank=settings.max_lora_rank,
             max_bytes=settings.max_adapter_bytes,
         ),
@@ -102,8 +132,8 @@ async def serve(settings: GenerationSettings) -> None:
     await life.run_until_signal()
 
 
-async def _engine(settings: GenerationSettings) -> tuple[Engine, Path | None]:
-    """Return the engine and the folder of its base model, where it has one on this machine."""
+async def _engine(settings: GenerationSettings) -> tuple[Engine, Shapes]:
+    """Return the engine and the shapes of its base model's layers."""
     scheme = settings.engine.partition("://")[0]
     match scheme:
         case "scripted":
@@ -113,14 +143,14 @@ async def _engine(settings: GenerationSettings) -> tuple[Engine, Path | None]:
             )
 
             options = ScriptedOptions.from_url(settings.engine)
-            return ScriptedEngine(options, name=settings.served_name or f"scripted-{options.mode}"), None
+            return ScriptedEngine(options, name=settings.served_name or f"scripted-{options.mode}"), {}
         case "vllm":
             return await _vllm(settings)
         case _:
             raise Unsupported(f"engine: {scheme!r} is not offered; use vllm:// or scripted://.", param="engine")
 
 
-async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
+async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
     """Start the real engine; its environment is set before anything of it is imported."""
     from services.generation.backends.orphan_guard import MARK, OrphanGuard  # noqa: PLC0415
 
@@ -134,7 +164,7 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CACHE_ROOT": str(settings.cache_dir / "vllm"),
         # Forked children of a process with threads hang; CUDA cannot be used in them at all.
-        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
@@ -143,7 +173,7 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
     # Two threads beside another busy process are many times slower than one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if settings.offline or packaged or Path(settings.model).is_dir():
+    if settings.offline or packaged or _is_folder(settings.model):
         os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
     from services.generation.backends.packaged_model import (  # noqa: PLC0415  after the environment
@@ -157,11 +187,14 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
 
     from services.generation.backends.vllm import VllmEngine, VllmOptions, model_folder  # noqa: PLC0415
 
+    folder = await asyncio.to_thread(model_folder, model)
+    shapes = await asyncio.to_thread(base_shapes, folder)
     options = VllmOptions(
-        model=model,
+        model=str(folder),
         name=settings.served_name or (PACKAGED_NAME if packaged else _base_name(settings.model)),
         dtype=settings.dtype,
         max_model_len=settings.max_model_len or (PACKAGED_WINDOW if packaged else 0),
+        lora_modules=tuple(sorted(_adaptable(shapes))),
         max_loras=settings.max_loras,
         max_cpu_loras=settings.max_cpu_loras,
         max_lora_rank=settings.max_lora_rank,
@@ -172,10 +205,19 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Path | None]:
         eager={"auto": None, "true": True, "false": False}[settings.eager],
         max_num_seqs=settings.max_num_seqs,
     )
-    engine = await VllmEngine.start(options, guard)
-    return engine, model_folder(model)
+    return await VllmEngine.start(options, guard), shapes
+
+
+def _adaptable(shapes: Shapes) -> frozenset[str]:
+    """Return the layers that adapters may change: those of the list that the base model has, all where it is unknown."""
+    present = frozenset(name.rsplit(".", 1)[-1] for name in shapes)
+    return LORA_MODULES & present if shapes else LORA_MODULES
+
+
+def _is_folder(model: str) -> bool:
+    return Path(model).is_dir()
 
 
 def _base_name(model: str) -> str:
     """Return a folder's own name, or a hub name as it is."""
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    return Path(model).resolve().name if _is_folder(model) else model

@@ -29,7 +29,7 @@ class GenerationSettings(RoomSettings):
         database_url: Where the served adapters are remembered; empty takes a SQLite file in `state_dir`.
         adapters_dir: Folder that adapters must lie in; empty takes `state_dir/adapters`.
         cache_dir: Where the packaged model and the engine's compiled code are kept.
-        dtype: Number format of the weights.
+        dtype: Number format of the weights; `auto` takes the model's own, and float32 on a CPU without AVX-512.
         max_model_len: Context window in tokens; 0 takes the model's own, and 2,048 for the packaged model.
         max_loras: Adapters in one batch.
         max_cpu_loras: Adapters kept in memory; the rest is read again from disk when asked for.

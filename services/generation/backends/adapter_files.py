@@ -87,7 +87,7 @@ class FolderInspector:
             raise TooLarge(f"path: {WEIGHTS} has {size} bytes; at most {self._max_bytes} are allowed.", param="path")
         data = weights.read_bytes()
         try:
-            tensors = dict(deserialize(data))
+            tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
         except SafetensorError as error:
             raise _refused(f"{WEIGHTS} cannot be read as safetensors ({error})") from error
         self._check_tensors(tensors, rank)
@@ -128,19 +128,12 @@ class FolderInspector:
     def _check_tensors(self, tensors: Mapping[str, Mapping[str, Any]], rank: int) -> None:
         halves: dict[str, dict[str, list[int]]] = {}
         for name, tensor in tensors.items():
-            match = _TENSOR.fullmatch(name)
-            if match is None:
-                raise _refused(f"tensor {name[:120]!r} belongs to no LoRA layer")
-            module = match["module"]
-            if module.rsplit(".", 1)[-1] not in self._modules:
-                raise _refused(f"layer {module[:120]!r} cannot be adapted")
-            if self._shapes and module not in self._shapes:
-                raise _refused(f"the base model has no layer {module[:120]!r}")
+            module, half = self._placed(name)
             if len(tensor["shape"]) != 2:
                 raise _refused(f"tensor {name[:120]!r} is no matrix")
             if not _finite(tensor["dtype"], tensor["data"]):
                 raise _refused(f"tensor {name[:120]!r} holds values that are not finite numbers")
-            halves.setdefault(module, {})[match["half"]] = tensor["shape"]
+            halves.setdefault(module, {})[half] = tensor["shape"]
         if not halves:
             raise _refused(f"{WEIGHTS} holds no tensors")
         for module, shapes in halves.items():
@@ -151,6 +144,18 @@ class FolderInspector:
             expected = self._shapes.get(module)
             if expected is not None and (shapes["B"][0], shapes["A"][1]) != expected:
                 raise _refused(f"layer {module!r} does not fit the base model's {expected[0]} × {expected[1]}")
+
+    def _placed(self, name: str) -> tuple[str, str]:
+        """Return the layer that a tensor changes, and which half of the change it is."""
+        match = _TENSOR.fullmatch(name)
+        if match is None:
+            raise _refused(f"tensor {name[:120]!r} belongs to no LoRA layer")
+        module = match["module"]
+        if module.rsplit(".", 1)[-1] not in self._modules:
+            raise _refused(f"layer {module[:120]!r} cannot be adapted")
+        if self._shapes and module not in self._shapes:
+            raise _refused(f"the base model has no layer {module[:120]!r}")
+        return module, match["half"]
 
 
 def base_shapes(model: Path) -> dict[str, tuple[int, int]]:

@@ -51,7 +51,9 @@ class SqlAdapterTable:
                 result = await connection.execute(insert(ADAPTERS).values(row))
         except IntegrityError as error:
             raise Conflict(f"name: there is an adapter {name!r} already.", param="name") from error
-        return Adapter(int(result.inserted_primary_key[0]), tenant, name, files, now)
+        key = result.inserted_primary_key
+        assert key is not None
+        return Adapter(int(key[0]), tenant, name, files, now)
 
     async def remove(self, tenant: str, name: str) -> Adapter | None:
         """Remove an adapter and return it."""

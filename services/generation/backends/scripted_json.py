@@ -30,21 +30,24 @@ def _value(schema: Any, root: Any, text: str, depth: int) -> Any:
         raise InvalidInput(f"json_schema: it nests deeper than {MAX_DEPTH}.", param="json_schema")
     if not isinstance(schema, dict):
         return text
-    if "$ref" in schema:
-        return _value(_resolve(str(schema["$ref"]), root), root, text, depth + 1)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return next((it for it in schema["enum"] if isinstance(it, str) and it in text), schema["enum"][0])
+    inner = _referred(schema, root)
+    return _typed(schema, root, text, depth) if inner is None else _value(inner, root, text, depth + 1)
+
+
+def _referred(schema: dict[str, Any], root: Any) -> Any:
+    """Return the schema that this one only leads to; None when it says itself what it wants."""
+    if "$ref" in schema:
+        return _resolve(str(schema["$ref"]), root)
     if "allOf" in schema:
         merged: dict[str, Any] = {}
         for part in schema["allOf"]:
             merged |= part
-        return _value(merged, root, text, depth + 1)
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema:
-            return _value(schema[choice][0], root, text, depth + 1)
-    return _typed(schema, root, text, depth)
+        return merged
+    return next((schema[choice][0] for choice in ("anyOf", "oneOf") if choice in schema), None)
 
 
 def _typed(schema: dict[str, Any], root: Any, text: str, depth: int) -> Any:

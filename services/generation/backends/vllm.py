@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+import torch
 from vllm import SamplingParams, TokensPrompt
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
@@ -18,6 +20,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.metrics.loggers import StatLoggerBase
 
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
 from services.generation.backends.orphan_guard import OrphanGuard
@@ -36,12 +39,14 @@ from services.generation.domain import (
     Work,
 )
 
-__all__ = ["VllmEngine", "VllmOptions"]
+__all__ = ["VllmEngine", "VllmOptions", "model_folder"]
 
 _log = structlog.get_logger()
 _FINISH: Final = {"stop": Finish.STOP, "length": Finish.LENGTH, "abort": Finish.CANCELLED, "error": Finish.ERROR}
 # The CPU's own block size of 128 would give prompts of a few hundred tokens hardly a prefix hit.
 _CPU_BLOCK: Final = 32
+# Most tokens of a step on a CPU: a long prompt then holds up running streams, and the sign of life, for a moment only.
+_CPU_STEP_TOKENS: Final = 512
 _MAX_REASON_CHARS: Final = 300
 
 
@@ -54,6 +59,7 @@ class VllmOptions:
         name: Name under which the base model is listed.
         max_model_len: Context window; 0 takes the model's own.
         eager: None compiles on a GPU only.
+        lora_modules: Layers that adapters may change, by the last part of their names.
         block_size: Tokens in a block of the prefix cache; 0 lets us choose on a CPU and the engine on a GPU.
         max_num_seqs: Sequences in one batch; 0 lets the engine choose.
     """
@@ -62,6 +68,7 @@ class VllmOptions:
     name: str
     dtype: str
     max_model_len: int
+    lora_modules: tuple[str, ...]
     max_loras: int
     max_cpu_loras: int
     max_lora_rank: int
@@ -78,10 +85,11 @@ class VllmOptions:
         return AsyncEngineArgs(
             model=self.model,
             served_model_name=self.name,
-            dtype=self.dtype,
+            dtype=_dtype(self.dtype),
             max_model_len=self.max_model_len or None,
             enforce_eager=cpu if self.eager is None else self.eager,
             enable_lora=True,
+            lora_target_modules=list(self.lora_modules),
             max_loras=self.max_loras,
             max_cpu_loras=max(self.max_cpu_loras, self.max_loras),
             max_lora_rank=self.max_lora_rank,
@@ -91,6 +99,7 @@ class VllmOptions:
             tensor_parallel_size=self.tensor_parallel_size,
             pipeline_parallel_size=self.pipeline_parallel_size,
             max_num_seqs=self.max_num_seqs or None,
+            max_num_batched_tokens=_CPU_STEP_TOKENS if cpu else None,
             trust_remote_code=False,
             enable_log_requests=False,
             disable_log_stats=False,
@@ -106,15 +115,16 @@ class VllmEngine:
         llm: vLLM's front end.
         name: Name of the base model.
         guard: Clears the engine's processes away if this one is killed.
+        pulse: Counts the engine's steps.
     """
 
-    def __init__(self, llm: AsyncLLM, *, name: str, guard: OrphanGuard) -> None:
+    def __init__(self, llm: AsyncLLM, *, name: str, guard: OrphanGuard, pulse: "_Pulse") -> None:
         self._llm = llm
+        self._pulse = pulse
         self._guard = guard
         self._tokens = EngineTokens(llm.get_tokenizer())
         self._base = Model(name, llm.model_config.max_model_len, "vllm", datetime.now(UTC))
         self._numbers = itertools.count()
-        self._steps = 0
 
     @classmethod
     async def start(cls, options: VllmOptions, guard: OrphanGuard) -> "VllmEngine":
@@ -124,16 +134,20 @@ class VllmEngine:
             InvalidInput: The options do not fit the model or the machine.
             Unavailable: The engine did not come up.
         """
+        pulse = _Pulse()
         try:
             # This blocks: nothing is served yet, and the engine's processes must be started before gRPC's threads.
-            llm = AsyncLLM.from_engine_args(options.engine_args())
+            llm = AsyncLLM.from_engine_args(options.engine_args(), stat_loggers=[pulse.logger])
         except (ValueError, VLLMClientError, OSError) as error:
             raise InvalidInput(
                 f"model: {options.model!r} cannot be served ({_reason(error)}).", param="model"
             ) from error
         except RuntimeError as error:
             raise Unavailable("The engine did not come up.", private=repr(error)) from error
-        return cls(llm, name=options.name, guard=guard)
+        engine = cls(llm, name=options.name, guard=guard, pulse=pulse)
+        # The first step of a fresh engine is many times slower than all others; nobody should wait for it later.
+        await engine.probe()
+        return engine
 
     @property
     def base(self) -> Model:
@@ -142,8 +156,8 @@ class VllmEngine:
 
     @property
     def steps(self) -> int:
-        """Outputs received so far."""
-        return self._steps
+        """Steps that the engine's processes have reported."""
+        return self._pulse.steps
 
     async def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Return the prompt as the model sees it."""
@@ -245,7 +259,6 @@ class VllmEngine:
         try:
             async with aclosing(stream) as outputs:
                 async for output in outputs:
-                    self._steps += 1
                     yield output
         except EngineDeadError as error:
             raise _dead(error) from error
@@ -266,6 +279,37 @@ class VllmEngine:
     def _alternative(self, number: int, logprob: float) -> Alternative:
         data = self._tokens.token_bytes(number)
         return Alternative(data.decode("utf-8", "replace"), data, logprob)
+
+
+class _Pulse:
+    """Counts the engine's steps, those included that only read a part of a long prompt."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def logger(self, vllm_config: VllmConfig, engine_index: int = 0) -> StatLoggerBase:
+        """Return a logger for one engine process, as vLLM asks for it."""
+        return _PulseLogger(vllm_config, engine_index, self)
+
+
+class _PulseLogger(StatLoggerBase):
+    """Hears of every step."""
+
+    def __init__(self, vllm_config: VllmConfig, engine_index: int, pulse: _Pulse) -> None:
+        self._pulse = pulse
+
+    def record(self, *_: object, **__: object) -> None:
+        """Count a step."""
+        self._pulse.steps += 1
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+
+def _dtype(wanted: str) -> str:
+    """Return the number format; a CPU without AVX-512 computes bfloat16 many times slower than float32."""
+    slow = current_platform.is_cpu() and torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "NO AVX", "AVX2"}
+    return "float32" if wanted == "auto" and slow else wanted
 
 
 def _params(sampling: Sampling) -> SamplingParams:
@@ -319,14 +363,23 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:_MAX_REASON_CHARS]
 
 
-def model_folder(model: str) -> Path | None:
-    """Return where a model's files lie on this machine; None when they are nowhere to be found."""
+def model_folder(model: str) -> Path:
+    """Return where a model's files lie on this machine, fetched from the hub where they do not.
+
+    Raises:
+        InvalidInput: There is no such folder, and the hub has or gives none.
+    """
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download  # noqa: PLC0415  only for models of the hub
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+        # Weights in safetensors and texts only: pickled weights and code are never fetched.
+        return Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InvalidInput(
+            f"model: {model!r} is no folder on this machine and cannot be had from the hub.",
+            param="model",
+            private=repr(error),
+        ) from error
