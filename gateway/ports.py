@@ -4,7 +4,7 @@ Calls to rooms are made for the caller of the request being served, under that c
 `services.chassis.errors`; what the caller may not know of is NotFound.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -69,7 +69,7 @@ class Ingestion(Protocol):
         """Return the caller's files; paging by `before` is not offered for files."""
         ...
 
-    def download_file(self, file_id: str) -> AsyncIterator[bytes]:
+    def download_file(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """Yield a file's bytes."""
         ...
 
@@ -202,7 +202,7 @@ class Retrieval(Protocol):
 class Chat(Protocol):
     """Answers turns, and remembers how."""
 
-    def answer(self, turn: ChatTurn) -> AsyncIterator[AnswerEvent]:
+    def answer(self, turn: ChatTurn) -> AsyncGenerator[AnswerEvent, None]:
         """Yield what happens while a turn is answered; closing the iterator ends the work."""
         ...
 
@@ -234,7 +234,7 @@ class Generation(Protocol):
         """Return the base model, then its adapters."""
         ...
 
-    def complete(self, model: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Completion]:
+    def complete(self, model: str, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Completion, None]:
         """Yield the continuation of a raw prompt; closing the iterator ends the work."""
         ...
 

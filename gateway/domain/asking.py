@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = [
+    "DEFAULT_MODEL",
     "Abstention",
     "AnswerEvent",
     "ChatTurn",
@@ -39,9 +40,12 @@ __all__ = [
     "TurnStarted",
 ]
 
-Role = Literal["system", "user", "assistant", "tool"]
 # How the search queries of a turn came about.
 RewriteMethod = Literal["none", "self_contained", "model", "lexical"]
+
+
+# By this name callers ask for the base model, whatever it is.
+DEFAULT_MODEL: Final = "default"
 
 
 class Finish(Enum):

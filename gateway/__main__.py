@@ -1,0 +1,8 @@
+"""Starts the gateway, or runs one of its commands: `python -m gateway [serve|create-key|openapi]`."""
+
+import sys
+
+from gateway.bootstrap import main
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,302 @@
+"""The bodies and query strings of OpenAI's API as we take them.
+
+Explicit nulls mean "not given", unknown fields are ignored (SDKs are newer or older than we are), and what is known and
+not offered is refused by name.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AttributesBody",
+    "BatchBody",
+    "ChatBody",
+    "CompletionBody",
+    "EmbeddingBody",
+    "FileChunking",
+    "FilesQuery",
+    "JsonSchema",
+    "ListQuery",
+    "ModelsQuery",
+    "ResponseFormat",
+    "SearchBody",
+    "StoreBody",
+    "StoreChange",
+    "StoreFileBody",
+    "StoreFilesQuery",
+    "Turn",
+]
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _or_empty(value: object) -> object:
+    return [] if value is None else value
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else _or_empty(value)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+Attribute = Annotated[str, Field(max_length=512)] | bool | float
+Attributes = Annotated[dict[Annotated[str, Field(max_length=64)], Attribute], Field(max_length=16)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class Turn(_Body):
+    """One message of a conversation. Content is text or parts of text."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[Any] | None = None
+
+
+class StreamOptions(_Body):
+    """What a stream carries beside text."""
+
+    include_usage: bool | None = None
+
+
+class JsonSchema(_Body):
+    """A named JSON Schema."""
+
+    name: str = ""
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(_Body):
+    """What the text must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class CitationOptions(_Body):
+    """When citations are sent."""
+
+    mode: Annotated[Literal["OFF", "DISABLED", "FAST", "ACCURATE", "ENABLED"] | None, BeforeValidator(_upper)] = None
+
+
+class InlineItem(_Body):
+    """A document that comes with the request, with its fields."""
+
+    data: dict[str, Any]
+    id: str | None = Field(None, max_length=512)
+
+
+class _Drawing(_Body):
+    """How tokens are drawn: what chat and plain completions share."""
+
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    n: int | None = Field(None, ge=1, le=8)
+    max_tokens: int | None = Field(None, ge=1)
+    stop: Annotated[list[str], BeforeValidator(_listed)] = Field(default=[], max_length=16)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logit_bias: dict[str, Any] | None = None
+    # Not OpenAI's: engines of this kind take them.
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+
+
+class ChatBody(_Drawing):
+    """`POST /v1/chat/completions`, with our grounding parameters beside OpenAI's."""
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[Turn] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Any], BeforeValidator(_or_empty)] = []
+    tool_choice: Any = None
+    functions: Annotated[list[Any], BeforeValidator(_or_empty)] = []
+    modalities: Annotated[list[str], BeforeValidator(_or_empty)] = []
+    audio: Any = None
+    web_search_options: Any = None
+    # Ours, through the SDK's extra_body.
+    collections: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=50)
+    documents: Annotated[list[str | InlineItem], BeforeValidator(_or_empty)] = Field(default=[], max_length=1000)
+    citation_options: CitationOptions | None = None
+    filters: dict[str, Any] | None = None
+    top_k: int | None = Field(None, ge=1, le=50, description="Passages wanted.")
+    alpha: float | None = Field(None, ge=0, le=1, description="Weight of the dense ranking.")
+    ranker: str | None = None
+    score_threshold: float | None = Field(None, ge=0, le=1)
+    grounding: Annotated[Literal["STRICT", "OPEN"] | None, BeforeValidator(_upper)] = None
+    conversation_id: str | None = None
+    store: bool | None = None
+
+
+class CompletionBody(_Drawing):
+    """`POST /v1/completions`."""
+
+    model: str = Field(min_length=1, max_length=256)
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = Field(None, ge=0, le=20)
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+
+
+class EmbeddingBody(_Body):
+    """`POST /v1/embeddings`."""
+
+    model: str = ""
+    input: str | list[int] | list[str] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, ge=1)
+
+
+class ListQuery(_Body):
+    """Which stretch of a list."""
+
+    limit: int = Field(20, ge=1, le=100)
+    after: str = ""
+    before: str = ""
+    order: Literal["asc", "desc"] = "desc"
+
+
+class FilesQuery(_Body):
+    """Which files."""
+
+    purpose: str = ""
+    limit: int = Field(10_000, ge=1, le=10_000)
+    after: str = ""
+    order: Literal["asc", "desc"] = "desc"
+
+
+class StoreFilesQuery(ListQuery):
+    """Which files of a vector store."""
+
+    filter: Literal["in_progress", "completed", "failed", "cancelled"] | None = None
+
+
+class ModelsQuery(_Body):
+    """Which models (Cohere's parameters; OpenAI has none)."""
+
+    endpoint: str = ""
+    default_only: bool = False
+
+
+class StaticChunking(_Body):
+    """Sizes in the embedder's tokens."""
+
+    max_chunk_size_tokens: int = Field(ge=100, le=4096)
+    chunk_overlap_tokens: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_is_at_most_half(self) -> "StaticChunking":
+        if self.chunk_overlap_tokens * 2 > self.max_chunk_size_tokens:
+            raise ValueError("chunk_overlap_tokens must be at most half of max_chunk_size_tokens")
+        return self
+
+
+class FileChunking(_Body):
+    """How a file is cut."""
+
+    type: Literal["auto", "static", "other"]
+    static: StaticChunking | None = None
+
+    @model_validator(mode="after")
+    def _static_has_sizes(self) -> "FileChunking":
+        if self.type == "static" and self.static is None:
+            raise ValueError("a static chunking strategy needs its sizes under 'static'")
+        return self
+
+
+class ExpiresAfter(_Body):
+    """When an unused vector store goes."""
+
+    anchor: Literal["last_active_at"]
+    days: int = Field(ge=1, le=365)
+
+
+class StoreBody(_Body):
+    """`POST /v1/vector_stores`."""
+
+    name: str | None = Field(None, max_length=256)
+    metadata: Metadata | None = None
+    expires_after: ExpiresAfter | None = None
+    chunking_strategy: FileChunking | None = None
+    file_ids: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
+    # Ours, through the SDK's extra_body: who may read documents that name no access list of their own.
+    default_access: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=100)
+
+
+class StoreChange(_Body):
+    """`POST /v1/vector_stores/{id}`; what is not given stays."""
+
+    name: str | None = Field(None, max_length=256)
+    metadata: Metadata | None = None
+    expires_after: ExpiresAfter | None = None
+    default_access: list[str] | None = Field(None, max_length=100)
+
+
+class StoreFileBody(_Body):
+    """`POST /v1/vector_stores/{id}/files`."""
+
+    file_id: str = Field(min_length=1)
+    attributes: Attributes | None = None
+    chunking_strategy: FileChunking | None = None
+
+
+class AttributesBody(_Body):
+    """`POST /v1/vector_stores/{id}/files/{file}`."""
+
+    attributes: Attributes
+
+
+class BatchBody(_Body):
+    """`POST /v1/vector_stores/{id}/file_batches`: ids with settings for all, or files with their own."""
+
+    file_ids: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
+    files: Annotated[list[StoreFileBody], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
+    attributes: Attributes | None = None
+    chunking_strategy: FileChunking | None = None
+
+
+class HybridSearch(_Body):
+    """How much meaning counts, and how much words do."""
+
+    embedding_weight: float = Field(ge=0)
+    text_weight: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "HybridSearch":
+        if self.embedding_weight + self.text_weight <= 0:
+            raise ValueError("one of embedding_weight and text_weight must be above 0")
+        return self
+
+
+class RankingOptions(_Body):
+    """How results are ordered and cut off."""
+
+    ranker: str | None = None
+    score_threshold: float | None = Field(None, ge=0, le=1)
+    hybrid_search: HybridSearch | None = None
+
+
+class SearchBody(_Body):
+    """`POST /v1/vector_stores/{id}/search`."""
+
+    query: str | list[str]
+    filters: dict[str, Any] | None = None
+    max_num_results: int = Field(10, ge=1, le=50)
+    ranking_options: RankingOptions | None = None
+    rewrite_query: bool | None = None

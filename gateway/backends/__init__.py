@@ -1,0 +1,1 @@
+"""Rooms over gRPC, and the gateway's memory in its own database."""

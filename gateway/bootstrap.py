@@ -1,0 +1,272 @@
+"""Where the gateway is put together: the only place that knows every part."""
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from gateway.api import brain, cohere, health, openai
+from gateway.api.app import BodyLimits, Gateway
+from gateway.api.openapi import openapi_document
+from gateway.api.routing import Route, RouteTable, Services
+from gateway.backends import chat, generation, ingestion, retrieval
+from gateway.backends.database import AnswersTable, AuditTable, KeysTable, UsageTable
+from gateway.backends.probe import HealthProbe
+from gateway.domain.identity import KeyGrant
+from gateway.policy import POLICY
+from gateway.settings import GatewaySettings
+from gateway.telemetry import Metrics
+from gateway.usecases.authenticate import Authenticate, InternalTokens
+from gateway.usecases.checked import CheckedChat, CheckedRetrieval, KnownCollections
+from gateway.usecases.keys import CreateKey, KeyUseCases, ListKeys, RevokeKey, RotateKey
+from gateway.usecases.ledger import Ledger
+from gateway.usecases.limits import Limits, Quotas
+from gateway.usecases.repeat import AnswerOnce
+from services.chassis.auth import Role, TokenMinter
+from services.chassis.database import Database, migrate
+from services.chassis.errors import BrainError
+from services.chassis.lifecycle import Lifecycle
+from services.chassis.logging import start_logging
+from services.chassis.rpc.client import connect
+from services.chassis.rpc.tls import tls_files
+from services.chassis.settings import load
+from services.chassis.telemetry import start_telemetry
+
+__all__ = ["Assembled", "all_routes", "assemble", "create_key", "document", "main", "serve"]
+
+_log = structlog.get_logger()
+_MIGRATIONS = "gateway.migrations"
+_PRUNE_PAUSE_S = 3600.0
+
+
+def all_routes(services: Services) -> list[Route]:
+    """Return the routes of every dialect."""
+    return [*health.routes(services), *openai.routes(services), *cohere.routes(services), *brain.routes(services)]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The gateway, ready to serve, and what must be run and closed with it."""
+
+    app: Gateway
+    services: Services
+    ledger: Ledger
+    once: AnswerOnce
+    database: Database
+    channels: Mapping[str, grpc.aio.Channel]
+
+    async def close(self) -> None:
+        """Write what is gathered, and let go of everything."""
+        await self.ledger.flush()
+        for channel in self.channels.values():
+            await channel.close()
+        await self.database.close()
+
+
+def _services(
+    database: Database, channels: Mapping[str, grpc.aio.Channel], *, pepper: bytes, timeout_s: float
+) -> tuple[Services, Authenticate]:
+    keys = KeysTable(database)
+    authenticate = Authenticate(keys=keys, pepper=pepper)
+    create = CreateKey(keys=keys, pepper=pepper)
+    keeper = ingestion.GrpcIngestion(channels["ingestion"])
+    collections = KnownCollections(ingestion=keeper)
+    services = Services(
+        ingestion=keeper,
+        retrieval=CheckedRetrieval(retrieval=retrieval.GrpcRetrieval(channels["retrieval"]), collections=collections),
+        chat=CheckedChat(chat=chat.GrpcChat(channels["chat"], answer_timeout_s=timeout_s), collections=collections),
+        generation=generation.GrpcGeneration(channels["generation"], answer_timeout_s=timeout_s),
+        probe=HealthProbe(channels),
+        keys=KeyUseCases(
+            create=create,
+            revoke=RevokeKey(keys=keys, forget=authenticate.forget),
+            rotate=RotateKey(keys=keys, create=create, forget=authenticate.forget),
+            list=ListKeys(keys=keys),
+        ),
+        meter=UsageTable(database),
+        audit=AuditTable(database),
+    )
+    return services, authenticate
+
+
+async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Assembled:
+    """Join the parts; the database is brought up to date."""
+    database = Database(settings.database_url)
+    await migrate(database, _MIGRATIONS)
+    tls = tls_files(settings)
+    channels = {
+        "ingestion": connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
+        "retrieval": connect(settings.retrieval_address, idempotent=retrieval.IDEMPOTENT, tls=tls),
+        "generation": connect(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls),
+        "chat": connect(settings.chat_address, idempotent=chat.IDEMPOTENT, tls=tls),
+    }
+    services, authenticate = _services(
+        database, channels, pepper=settings.api_key_secret_file.read_bytes(), timeout_s=settings.answer_timeout_s
+    )
+    ledger = Ledger(meter=services.meter, audit=services.audit)
+    once = AnswerOnce(answers=AnswersTable(database))
+    minter = TokenMinter(
+        settings.token_private_key_file.read_bytes(), issuer="gateway", lifetime_s=settings.token_lifetime_s
+    )
+    app = Gateway(
+        table=RouteTable(all_routes(services), POLICY),
+        policy=POLICY,
+        authenticate=authenticate,
+        tokens=InternalTokens(minter=minter),
+        limits=Limits(
+            requests_per_minute=settings.requests_per_minute,
+            max_concurrent=settings.max_concurrent,
+            max_in_flight=settings.max_in_flight,
+        ),
+        quotas=Quotas(meter=services.meter),
+        once=once,
+        ledger=ledger,
+        metrics=Metrics(registry),
+        bodies=BodyLimits(
+            json_bytes=settings.max_json_bytes,
+            upload_bytes=settings.max_upload_bytes,
+            patience_s=settings.body_patience_s,
+            stall_s=settings.stall_s,
+        ),
+    )
+    return Assembled(app, services, ledger, once, database, channels)
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serve HTTP until a signal comes."""
+    life = Lifecycle("gateway")
+    gateway = await assemble(settings, REGISTRY)
+    life.on_stop(gateway.close, name="close")
+    life.spawn(gateway.ledger.run(), name="ledger")
+    life.spawn(_prune(gateway.once), name="prune")
+    listener = _listen(settings.listen)
+    server = _Server(
+        uvicorn.Config(
+            gateway.app,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+
+    async def stop() -> None:
+        server.should_exit = True
+        await serving
+
+    life.on_stop(stop, name="http")
+    serving.add_done_callback(lambda task: life.end(None if task.cancelled() else task.exception()))
+    host, port = listener.getsockname()[:2]
+    _log.info("room_ready", room="gateway", address=f"{host}:{port}")
+    await life.run_until_signal()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with the process's signals left to the life cycle."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none: the life cycle stops everything in order."""
+        yield
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host.strip("[]"), int(port)))
+    listener.set_inheritable(False)
+    return listener
+
+
+async def _prune(once: AnswerOnce) -> None:
+    """Forget old answers once an hour, for ever."""
+    while True:
+        await once.prune()
+        await asyncio.sleep(_PRUNE_PAUSE_S)
+
+
+async def create_key(settings: GatewaySettings, grant: KeyGrant) -> str:
+    """Make an API key on this machine and return its secret."""
+    database = Database(settings.database_url)
+    try:
+        await migrate(database, _MIGRATIONS)
+        create = CreateKey(keys=KeysTable(database), pepper=settings.api_key_secret_file.read_bytes())
+        _, secret = await create(grant)
+        return secret
+    finally:
+        await database.close()
+
+
+async def document() -> dict[str, object]:
+    """Return the OpenAPI document; nothing is connected to."""
+    database = Database("sqlite://")
+    channels = {room: connect("127.0.0.1:1") for room in ("ingestion", "retrieval", "generation", "chat")}
+    try:
+        services, _ = _services(database, channels, pepper=b"", timeout_s=1)
+        return openapi_document(RouteTable(all_routes(services), POLICY), POLICY)
+    finally:
+        for channel in channels.values():
+            await channel.close()
+        await database.close()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve, make an API key, or write the OpenAPI document."""
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway; without a command it serves.")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve HTTP (the default)")
+    commands.add_parser("all", help="the same")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    key = commands.add_parser("create-key", help="make an API key and print it, once")
+    key.add_argument("--tenant", required=True, help="organisation or division; nothing crosses tenants")
+    key.add_argument("--subject", required=True, help="who the key speaks for")
+    key.add_argument("--role", action="append", required=True, choices=[role.value for role in Role])
+    key.add_argument("--group", action="append", default=[], help="group of the subject; may be given again")
+    key.add_argument("--name", default="", help="what the key is for")
+    key.add_argument("--expires-days", type=float, help="days until it ends; never without")
+    key.add_argument("--requests-per-minute", type=int, help="its own limit")
+    key.add_argument("--max-concurrent", type=int, help="its own limit of requests at once")
+    asked = parser.parse_args(arguments)
+    if asked.command == "openapi":
+        sys.stdout.write(json.dumps(asyncio.run(document()), indent=2) + "\n")
+        return
+    settings = load(GatewaySettings)
+    start_logging("gateway", level=settings.log_level, form=settings.log_format)
+    if asked.command == "create-key":
+        grant = KeyGrant(
+            tenant=asked.tenant,
+            subject=asked.subject,
+            roles=frozenset(Role(role) for role in asked.role),
+            groups=frozenset(asked.group),
+            name=asked.name,
+            expires_at=None if asked.expires_days is None else datetime.now(UTC) + timedelta(days=asked.expires_days),
+            requests_per_minute=asked.requests_per_minute,
+            max_concurrent=asked.max_concurrent,
+        )
+        try:
+            sys.stdout.write(asyncio.run(create_key(settings, grant)) + "\n")
+        except BrainError as error:
+            raise SystemExit(error.message) from error
+        return
+    start_telemetry("gateway", settings)
+    # A faster loop: the hot path is many small writes.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))

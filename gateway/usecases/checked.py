@@ -1,0 +1,110 @@
+"""Asking and searching in collections that are there: an unknown one is NotFound, not an empty answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from gateway.domain.asking import AnswerEvent, ChatTurn, Conversation, Receipt, Replay
+from gateway.domain.finding import Explanation, Passage, Ranking, SearchSpec, Vectors
+from gateway.domain.keeping import Page, Paging
+from gateway.ports import Chat, Ingestion, Retrieval
+from services.chassis.auth import current_caller
+
+__all__ = ["CheckedChat", "CheckedRetrieval", "KnownCollections"]
+
+# A collection that was deleted a moment ago answers with nothing, since its documents are withheld at once.
+_TRUST_S = 5.0
+_MAX_KNOWN = 10_000
+
+
+class KnownCollections:
+    """Knows for a few seconds which collections a tenant has.
+
+    Args:
+        ingestion: Keeps collections.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, *, ingestion: Ingestion, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ingestion = ingestion
+        self._clock = clock
+        self._seen: dict[tuple[str, str], float] = {}
+
+    async def check(self, collection_ids: Sequence[str]) -> None:
+        """Let pass what names collections of the caller's tenant.
+
+        Raises:
+            NotFound: One of them is not there.
+        """
+        tenant = current_caller().tenant
+        now = self._clock()
+        unsure = [one for one in collection_ids if now - self._seen.get((tenant, one), float("-inf")) > _TRUST_S]
+        await asyncio.gather(*(self._ingestion.get_collection(one) for one in unsure))
+        if len(self._seen) > _MAX_KNOWN:
+            self._seen.clear()
+        self._seen.update({(tenant, one): now for one in unsure})
+
+
+class CheckedChat:
+    """The chat room, asked about collections that are there."""
+
+    def __init__(self, *, chat: Chat, collections: KnownCollections) -> None:
+        self._chat = chat
+        self._collections = collections
+
+    def answer(self, turn: ChatTurn) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield what happens while a turn is answered."""
+        return self._checked(turn) if turn.retrieval.collection_ids else self._chat.answer(turn)
+
+    async def _checked(self, turn: ChatTurn) -> AsyncGenerator[AnswerEvent, None]:
+        await self._collections.check(turn.retrieval.collection_ids)
+        async with aclosing(self._chat.answer(turn)) as events:
+            async for event in events:
+                yield event
+
+    async def list_conversations(self, paging: Paging) -> Page[Conversation]:
+        """Return the caller's conversations."""
+        return await self._chat.list_conversations(paging)
+
+    async def get_conversation(self, conversation_id: str) -> Conversation:
+        """Return a conversation with its turns."""
+        return await self._chat.get_conversation(conversation_id)
+
+    async def delete_conversation(self, conversation_id: str) -> tuple[int, int]:
+        """Remove a conversation."""
+        return await self._chat.delete_conversation(conversation_id)
+
+    async def get_receipt(self, receipt_id: str) -> Receipt:
+        """Return a receipt."""
+        return await self._chat.get_receipt(receipt_id)
+
+    async def replay(self, receipt_id: str) -> Replay:
+        """Ask again as the receipt says."""
+        return await self._chat.replay(receipt_id)
+
+
+class CheckedRetrieval:
+    """The retrieval room, asked about collections that are there."""
+
+    def __init__(self, *, retrieval: Retrieval, collections: KnownCollections) -> None:
+        self._retrieval = retrieval
+        self._collections = collections
+
+    async def search(self, spec: SearchSpec, *, explain: bool = False) -> Sequence[Passage]:
+        """Return the best passages."""
+        await self._collections.check(spec.collection_ids)
+        return await self._retrieval.search(spec, explain=explain)
+
+    async def explain(self, spec: SearchSpec, document_id: str) -> Explanation:
+        """Say what becomes of one document in a search."""
+        await self._collections.check(spec.collection_ids)
+        return await self._retrieval.explain(spec, document_id)
+
+    async def rerank(self, query: str, texts: Sequence[str], *, top_n: int = 0, ranker: str = "") -> Ranking:
+        """Order texts by relevance to a query."""
+        return await self._retrieval.rerank(query, texts, top_n=top_n, ranker=ranker)
+
+    async def embed(self, texts: Sequence[str], *, queries: bool = False) -> Vectors:
+        """Turn texts into unit vectors."""
+        return await self._retrieval.embed(texts, queries=queries)
