@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from services.ingestion.backends.media_types import IMAGES, PDF
 from services.ingestion.backends.parsers.dispatch import write_source
 from services.ingestion.backends.parsers.source import Source, invalid
 from services.ingestion.backends.seccomp import deny
@@ -62,10 +63,10 @@ def read_document(path: Path, *, filename: str, chunking: Chunking, limits: Limi
     media_type = write_source(source)
     parsed = draft.finish()
     if not any(letter.isalnum() for letter in parsed.text):
-        raise invalid(
-            "No text was found in the file."
-            + (f" {parsed.warnings[0]}" if parsed.warnings else " It may hold only pictures without writing.")
-        )
+        why = parsed.warnings[0] if parsed.warnings else ""
+        if not why and (media_type == PDF or media_type in IMAGES):
+            why = "It may hold only pictures without writing."
+        raise invalid(f"No text was found in the file. {why}".strip())
     chunks = cut(parsed.text, parsed.sections, token_counter().starts(parsed.text), chunking)
     return ParsedDocument(
         title=parsed.title or _title_of(filename),

@@ -56,7 +56,7 @@ _TEXT_KINDS: Final = {
     "eml": EMAIL,
 }
 _HTML_START: Final = re.compile(
-    r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+    r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 _HEADER: Final = re.compile(
     r"^(?:from|to|cc|subject|date|received|return-path|message-id|mime-version|delivered-to|reply-to|x-[\w-]+):\s?\S",
@@ -80,11 +80,7 @@ def detect(head: bytes, *, filename: str) -> str:
         return _zip_by_head(head)
     if head.startswith(_OLE_MARK):
         return XLS if any(name.encode("utf-16-le") in head for name in ("Workbook", "Book")) else OLE
-    if image := _image(head):
-        return image
-    if looks_like_text(head):
-        return _text_kind(head, filename)
-    return _other(head)
+    return _image(head) or (_text_kind(head, filename) if looks_like_text(head) else _other(head))
 
 
 def within_zip(data: bytes) -> str:

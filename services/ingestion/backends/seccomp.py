@@ -1,16 +1,17 @@
 """The system calls that a child never needs: denied by the kernel, whatever a hostile file makes a library do."""
 
 import errno
+import functools
 import os
 from typing import Any, Final
 
-__all__ = ["available", "deny"]
+__all__ = ["available", "deny", "rules"]
 
 _REFUSED: Final = (
     # The network, and sockets of every other kind.
     "socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendto", "sendmsg", "sendmmsg", "recvmsg",
     # Other programs and processes.
-    "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "kill", "tkill", "pidfd_open",
+    "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "kill", "tkill", "tgkill", "pidfd_open",
     "pidfd_getfd", "pidfd_send_signal", "kcmp", "prlimit64", "setrlimit", "setpriority", "sched_setaffinity",
     # Changing files.
     "creat", "truncate", "ftruncate", "unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir",
@@ -39,28 +40,32 @@ def available() -> bool:
 
 def deny() -> None:
     """Deny this process, for good, every call that reading a file does not need; such a call fails with EPERM."""
+    rules().load()
+
+
+@functools.cache
+def rules() -> Any:
+    """Return the filter; made once, in the forkserver, because that takes longer than reading a small file."""
     import pyseccomp as seccomp  # noqa: PLC0415  see above
 
-    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    made = seccomp.SyscallFilter(seccomp.ALLOW)
     refuse = seccomp.ERRNO(errno.EPERM)
     for name in _REFUSED:
-        _add(rules, refuse, name)
+        _add(made, refuse, name)
     # Threads are allowed (native libraries start some), processes are not; clone3 hides its flags from the filter,
     # and the C library takes clone where clone3 is not known.
-    _add(rules, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
-    _add(rules, seccomp.ERRNO(errno.ENOSYS), "clone3")
+    _add(made, refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    _add(made, seccomp.ERRNO(errno.ENOSYS), "clone3")
     # Files are opened to be read.
     for flag in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
-        _add(rules, refuse, "open", seccomp.Arg(1, seccomp.MASKED_EQ, flag, flag))
-        _add(rules, refuse, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, flag, flag))
-    # A signal to a thread of its own is how a process aborts; to another one it is an attack.
-    _add(rules, refuse, "tgkill", seccomp.Arg(0, seccomp.NE, os.getpid()))
-    rules.load()
+        _add(made, refuse, "open", seccomp.Arg(1, seccomp.MASKED_EQ, flag, flag))
+        _add(made, refuse, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, flag, flag))
+    return made
 
 
-def _add(rules: Any, action: int, name: str, *arguments: Any) -> None:
+def _add(made: Any, action: int, name: str, *arguments: Any) -> None:
     try:
-        rules.add_rule(action, name, *arguments)
+        made.add_rule(action, name, *arguments)
     except ValueError:
         # This processor's table, or this libseccomp's, has no such call by this name.
         return

@@ -13,8 +13,10 @@ os.putenv("TOKENIZERS_PARALLELISM", "false")
 
 import gc  # noqa: E402
 
-from services.ingestion.backends import child  # noqa: E402
+from services.ingestion.backends import child, seccomp  # noqa: E402
 
+if seccomp.available():
+    seccomp.rules()
 child.token_counter().starts("warm")
 # Children then do not copy the pages of these objects when they collect garbage.
 gc.collect()

@@ -51,10 +51,10 @@ def write_markdown(source: Source, text: str) -> None:
                 and previous.strip()
                 and not previous.lstrip().startswith(("|", "-", "*", ">"))
             ):
-                title = pending.pop()
+                under_title = pending.pop()
                 _flush(source, pending)
-                _open(source, 1 if under[1][0] == "=" else 2, title)
-                pending.append(title)
+                _open(source, 1 if under[1][0] == "=" else 2, under_title)
+                pending.append(under_title)
         pending.append(line + "\n")
         previous = line if not _ATX.match(line) else ""
     _flush(source, pending)

@@ -21,7 +21,7 @@ class Line:
 
 
 def read_lines(picture: Any) -> list[Line]:
-    """Return the lines in an RGB picture (height × width × 3, uint8), in reading order."""
+    """Return the lines in an RGB picture (an array of height, width, 3 bytes), in reading order."""
     found, _ = _engine()(picture[:, :, ::-1])
     lines = []
     for corners, text, score in found or []:

@@ -2,12 +2,13 @@
 
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import pypdfium2 as pdfium
 
 from services.ingestion.backends.parsers.ocr import read_lines
-from services.ingestion.backends.parsers.pdf_layout import Headings, Line, running_lines
+from services.ingestion.backends.parsers.pdf_layout import Block, Headings, Hyphens, Line, running_lines
 from services.ingestion.backends.parsers.pdf_page import page_lines
 from services.ingestion.backends.parsers.scan import write_scan
 from services.ingestion.backends.parsers.source import Source, invalid
@@ -28,6 +29,26 @@ _MAX_CHARS_A_PAGE: Final = 500_000
 
 def write(source: Source) -> None:
     """Write a PDF file."""
+    document = _opened(source)
+    pages = _all_lines(source, document)
+    headings = Headings(pages, _bookmarks(document))
+    hyphens = Hyphens(pages)
+    unread: list[int] = []
+    for number, lines in enumerate(pages, 1):
+        source.draft.page(number)
+        if sum(len(line.text) for line in lines) >= _SCAN_LETTERS or not _has_picture(document, number):
+            _write_page(source, document, number, headings.blocks(number, lines), hyphens)
+        elif not _scan(source, document, number):
+            unread.append(number)
+    if unread:
+        source.draft.warn(
+            f"{len(unread)} scanned pages were not read, the first of them page {unread[0]}: "
+            f"reading scans took more than {source.limits.ocr_s} s."
+        )
+    source.title(_title(document, headings))
+
+
+def _opened(source: Source) -> Any:
     try:
         document = pdfium.PdfDocument(source.data)
     except pdfium.PdfiumError as error:
@@ -39,31 +60,21 @@ def write(source: Source) -> None:
         raise invalid(f"The file has {count:,} pages; at most {source.limits.max_pages:,} are read.")
     if count == 0:
         raise invalid("The file has no pages.")
+    return document
+
+
+def _all_lines(source: Source, document: Any) -> list[list[Line]]:
+    """Return the lines of every page, without those that only repeat from page to page."""
     pages: list[list[Line]] = []
     letters = 0
-    for number in range(1, count + 1):
+    for number in range(1, len(document) + 1):
         lines = _lines(source, document, number)
         letters += sum(len(line.text) for line in lines)
         if letters > source.limits.max_chars:
             raise invalid(f"The file holds more than {source.limits.max_chars:,} characters of text.")
         pages.append(lines)
     dropped = running_lines(pages)
-    pages = [[line for line in lines if line.key not in dropped] for lines in pages]
-    headings = Headings(pages, _bookmarks(document))
-    unread: list[int] = []
-    for number, lines in enumerate(pages, 1):
-        source.draft.page(number)
-        if sum(len(line.text.strip()) for line in lines) < _SCAN_LETTERS and _has_picture(document, number):
-            if not _scan(source, document, number):
-                unread.append(number)
-        else:
-            _write_page(source, document, number, lines, headings)
-    if unread:
-        source.draft.warn(
-            f"{len(unread)} scanned pages were not read, the first of them page {unread[0]}: "
-            f"reading scans took more than {source.limits.ocr_s} s."
-        )
-    source.title(_title(document, headings))
+    return [[line for line in lines if line.key not in dropped] for lines in pages]
 
 
 def _lines(source: Source, document: Any, number: int) -> list[Line]:
@@ -99,16 +110,16 @@ def _bookmarks(document: Any) -> dict[int, list[tuple[int, str]]]:
     return found
 
 
-def _write_page(source: Source, document: Any, number: int, lines: list[Line], headings: Headings) -> None:
+def _write_page(source: Source, document: Any, number: int, blocks: Iterable[Block], hyphens: Hyphens) -> None:
     draft = source.draft
     words: list[Word] = []
-    for block in headings.blocks(number, lines):
+    for block in blocks:
         if block.level:
             title = " ".join(line.text.strip() for line in block.lines)
             at = draft.heading(block.level, title)
             _locate(words, at, one_line(title), [word for line in block.lines for word in line.words])
             continue
-        text, places = block.joined()
+        text, places = block.joined(hyphens)
         at = draft.exact(text + "\n\n")
         words.extend((at + start, at + end, *box) for start, end, box in places)
     width, height = _size(document, number)

@@ -5,9 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
-__all__ = ["Block", "Box", "Headings", "Line", "running_lines"]
+__all__ = ["Block", "Box", "Headings", "Hyphens", "Line", "running_lines"]
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in tenths of a point from the top left corner."""
@@ -18,6 +19,7 @@ _MARGIN: Final = 0.09
 _LARGER: Final = 1.12
 _LONGEST_HEADING: Final = 140
 _LINES_A_HEADING: Final = 3
+_WORDS_A_TITLE: Final = 3
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,54 @@ class Block:
     level: int
     lines: list[Line] = field(default_factory=list)
 
-    def joined(self) -> tuple[str, list[tuple[int, int, Box]]]:
+    def joined(self, hyphens: "Hyphens") -> tuple[str, list[tuple[int, int, Box]]]:
         """Return the text and the place of each word in it; a word broken over two lines is put together."""
         pieces: list[str] = []
         places: list[tuple[int, int, Box]] = []
         length = 0
         glue = ""
+        previous = ""
+        broken = False
         for line in self.lines:
             for word, box in line.words:
+                if broken:
+                    glue = hyphens.between(previous, word)
                 if glue:
                     pieces.append(glue)
                     length += len(glue)
                 pieces.append(word)
                 places.append((length, length + len(word), box))
                 length += len(word)
-                glue = " "
-            glue = "" if line.broken else " "
+                glue, previous, broken = " ", word, False
+            broken = line.broken
         return "".join(pieces), places
+
+
+class Hyphens:
+    """Tells a hyphen that only breaks a word from one that belongs to it, by the words of the whole document.
+
+    Args:
+        pages: Lines of all pages.
+    """
+
+    def __init__(self, pages: Sequence[Sequence[Line]]) -> None:
+        self._words = Counter(
+            part for lines in pages for line in lines for word, _ in line.words for part in (_bare(word),) if part
+        )
+
+    def between(self, left: str, right: str) -> str:
+        """Return what stands between the halves of a word: a hyphen or nothing."""
+        first, second = _bare(left), _bare(right)
+        together, apart = self._words[first + second], self._words[f"{first}-{second}"]
+        if together != apart:
+            return "" if together > apart else "-"
+        # Never seen whole: two words of their own make a compound.
+        halves = self._words[first] > 1 and self._words[second] > 1
+        return "-" if halves or not (first.isalpha() and second.isalpha()) else ""
+
+
+def _bare(word: str) -> str:
+    return word.lower().strip(".,;:!?()[]\"'“”‘’")
 
 
 class Headings:
@@ -158,7 +191,13 @@ class Headings:
                 (line.size for line in lines if self._levels.get(line.size) and len(line.text) > 2), default=0.0
             )
             if largest:
-                return " ".join(line.text for line in lines if line.size == largest)[:_LONGEST_HEADING]
+                title = " ".join(line.text for line in lines if line.size == largest)
+                if len(title.split()) < _WORDS_A_TITLE:
+                    # A company's name above the title proper.
+                    rest = [line for line in lines if self._levels.get(line.size) and line.size < largest]
+                    following = max((line.size for line in rest), default=0.0)
+                    title = " ".join([title, *(line.text for line in rest if line.size == following)])
+                return title[:_LONGEST_HEADING]
         return ""
 
 
@@ -183,7 +222,7 @@ def _goes_on(block: Block, line: Line, level: int, gap: float) -> bool:
 
 
 def _usual_gap(lines: Sequence[Line]) -> float:
-    gaps = sorted(b.box[1] - a.box[3] for a, b in zip(lines, lines[1:], strict=False) if b.box[1] > a.box[1])
+    gaps = sorted(b.box[1] - a.box[3] for a, b in pairwise(lines) if b.box[1] > a.box[1])
     return max(gaps[len(gaps) // 3], 0) if gaps else 0.0
 
 

@@ -1,6 +1,6 @@
 """Spreadsheets (XLSX, XLSB, XLS, ODS): each sheet is a part."""
 
-import datetime
+import datetime as dt
 from io import BytesIO
 from typing import Any
 
@@ -41,15 +41,12 @@ def _cell(value: Any) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case float() if value.is_integer():
-            return str(int(value))
         case float():
-            return f"{value:.10g}"
-        case datetime.datetime() if value.time() == datetime.time():
-            return value.date().isoformat()
-        case datetime.datetime():
-            return value.isoformat(sep=" ", timespec="minutes")
-        case datetime.date() | datetime.time():
+            return str(int(value)) if value.is_integer() else f"{value:.10g}"
+        case dt.datetime():
+            midnight = value.time() == dt.time()
+            return value.date().isoformat() if midnight else value.isoformat(sep=" ", timespec="minutes")
+        case dt.date() | dt.time():
             return value.isoformat()
         case _:
             return str(value)

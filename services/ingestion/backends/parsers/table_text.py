@@ -1,5 +1,6 @@
 """CSV and its relatives."""
 
+import contextlib
 import csv
 from typing import Final
 
@@ -18,11 +19,9 @@ def write(source: Source) -> None:
     text = decoded(source).replace("\0", "")
     csv.field_size_limit(_LONGEST_FIELD)
     dialect: type[csv.Dialect] = csv.excel_tab if source.filename.lower().endswith(".tsv") else csv.excel
-    try:
+    # One column, or too little to tell: the usual separator.
+    with contextlib.suppress(csv.Error):
         dialect = csv.Sniffer().sniff(text[:_SAMPLE], delimiters=",;\t|")
-    except csv.Error:
-        # One column, or too little to tell: the usual comma.
-        pass
     try:
         rows = list(csv.reader(text.splitlines(keepends=True), dialect))
     except csv.Error as error:
