@@ -37,6 +37,8 @@ PARAM_KEY = "brain-error-param"
 RETRY_AFTER_KEY = "brain-retry-after-s"
 # Probes come without a token and often without a deadline.
 _OPEN_PREFIX = "/grpc.health.v1.Health/"
+# Deadlines travel rounded up.
+_DEADLINE_SLACK_S = 5.0
 
 _log = structlog.get_logger()
 _tracer = tracer("brain.rpc")
@@ -134,7 +136,7 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
             raise
         remaining = context.time_remaining()
         # grpcio gives a very large number where there is no deadline.
-        if remaining is None or remaining > self._max_deadline_s:
+        if remaining is None or remaining > self._max_deadline_s + _DEADLINE_SLACK_S:
             raise InvalidInput(f"Every call needs a deadline of at most {self._max_deadline_s:g} s.", param="deadline")
         enter(caller, token)
         return caller

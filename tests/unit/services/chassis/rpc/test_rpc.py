@@ -31,7 +31,7 @@ from services.chassis.errors import (
     Unavailable,
 )
 from services.chassis.rpc.client import connect, is_serving, remote
-from services.chassis.rpc.server import RpcServer, methods_of
+from services.chassis.rpc.server import MAX_DEADLINE_S, RpcServer, methods_of
 
 SERVICE = "brain.generation.v1.GenerationService"
 VIEWER = Caller("vera", "acme", roles=frozenset({Role.VIEWER}))
@@ -145,6 +145,11 @@ async def test_the_policy_decides_by_role(room: Room) -> None:
 async def test_a_call_without_a_deadline_is_refused(room: Room) -> None:
     with pytest.raises(InvalidInput, match="deadline"), remote("generation", token=room.token()) as metadata:
         await room.stub.Tokenize(generation_pb2.TokenizeRequest(), metadata=metadata)
+
+
+async def test_the_longest_deadline_is_allowed(room: Room) -> None:
+    with remote("generation", token=room.token()) as metadata:
+        await room.stub.Tokenize(generation_pb2.TokenizeRequest(), timeout=MAX_DEADLINE_S, metadata=metadata)
 
 
 async def test_malformed_protobuf_is_the_callers_fault(room: Room) -> None:
