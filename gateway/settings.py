@@ -48,4 +48,4 @@ class GatewaySettings(RoomSettings):
     max_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)
     body_patience_s: float = Field(30.0, gt=0)
     stall_s: float = Field(30.0, gt=0)
-    answer_timeout_s: float = Field(600.0, gt=0, le=900)
+    answer_timeout_s: float = Field(600.0, gt=0, le=870)

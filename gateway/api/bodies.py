@@ -57,19 +57,24 @@ def _fault(faults: list[ErrorDetails], value: dict[str, Any]) -> InvalidInput:
     return InvalidInput(f"{name}: {message} (got {shown}).", param=name or None)
 
 
-def _path(fault: ErrorDetails, value: Any) -> list[str | int]:
+def _path(fault: ErrorDetails, root: Any) -> list[str | int]:
     """Return where the fault is, in the caller's words: pydantic also names the alternatives of unions."""
     path: list[str | int] = []
+    value: Any = root
     for place, part in enumerate(fault["loc"]):
         is_last = place == len(fault["loc"]) - 1
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
+        if _holds(value, part):
             path.append(part)
             value = value[part]
         elif is_last and fault["type"] == "missing":
             path.append(part)
     return path
+
+
+def _holds(value: Any, part: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, dict) and part in value
 
 
 def _name(path: list[str | int]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
@@ -47,7 +47,7 @@ class Intake:
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is larger than the {self._max_bytes:,} bytes that this route takes.")
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it comes.
 
         Raises:
@@ -171,7 +171,7 @@ class Call:
         """
         return parse(model, await self.body())
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the raw body as it comes."""
         return self._intake.chunks()
 

@@ -49,7 +49,7 @@ IDEMPOTENT = tuple(
     )
 )
 # A large file over a slow line.
-_TRANSFER_TIMEOUT_S: Final = 900.0
+_TRANSFER_TIMEOUT_S: Final = 600.0
 # What the room takes in one message; larger pieces are cut.
 _PIECE_BYTES: Final = 1024 * 1024
 _STATE: Final = {

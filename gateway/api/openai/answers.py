@@ -233,54 +233,80 @@ class _Frames:
         return self._head + b',"choices":[],"usage":' + orjson.dumps(usage_json(usage)) + b"}\n\n"
 
 
+class _Splicer:
+    """Turns what happens into frames.
+
+    The finish reasons are held back until the citations are through: many a client stops reading there.
+    """
+
+    def __init__(self, call: Call, *, with_usage: bool) -> None:
+        self._call = call
+        self._with_usage = with_usage
+        self._turn = _Turn()
+        self._built: _Frames | None = None
+        self._begun: set[int] = set()
+        self._finishes: dict[int, Finish] = {}
+
+    @property
+    def _frames(self) -> _Frames:
+        if self._built is None:
+            self._built = _Frames(self._turn, with_usage=self._with_usage)
+        return self._built
+
+    def take(self, event: AnswerEvent) -> bytes:
+        """Return the frames of an event; empty when it has none."""
+        if isinstance(event, TextMade):
+            return self._text(event)
+        turn = self._turn
+        match event:
+            case CitationMade():
+                delta = {"annotations": turn.annotations(event)}
+                return self._frames.choice(0, delta, beside={"citations": [turn.citation(event)]})
+            case TurnFinished():
+                return self._end(event)
+            case TurnStarted():
+                turn.id, turn.model, turn.conversation_id = event.response_id, event.model, event.conversation_id
+                self._call.touched(event.response_id)
+            case PassagesChosen():
+                turn.sources = {source.number: source for source in event.sources}
+            case _:
+                pass
+        return b""
+
+    def _text(self, event: TextMade) -> bytes:
+        index = event.index
+        frame = b""
+        if index not in self._begun:
+            self._begun.add(index)
+            frame = self._frames.choice(index, {"role": "assistant", "content": "", "refusal": None})
+        if event.finish is not None:
+            self._finishes[index] = event.finish
+        if event.logprobs:
+            logprobs = {"content": logprobs_json(event.logprobs), "refusal": None}
+            return frame + self._frames.choice(index, {"content": event.text}, logprobs=logprobs)
+        return frame + self._frames.text(index, event.text) if event.text else frame
+
+    def _end(self, event: TurnFinished) -> bytes:
+        self._call.spend(self._turn.model, event.usage)
+        if event.finish is Finish.ERROR:
+            raise Internal("The engine failed; try again.")
+        beside = self._turn.evidence_of(event)
+        finishes = self._finishes or {0: event.finish}
+        last = b"".join(
+            self._frames.choice(index, {}, finish=FINISH[finish], beside=beside) for index, finish in finishes.items()
+        )
+        return last + (self._frames.usage(event.usage) if self._with_usage else b"") + DONE
+
+
 async def chunks(
     events: AsyncGenerator[AnswerEvent, None], call: Call, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of a `chat.completion.chunk` stream.
 
-    Nothing is yielded before there is text, so that what fails until then is an ordinary error. The finish reasons are
-    held back until the citations are through: many a client stops reading there.
+    Nothing is yielded before there is text, so that what fails until then is an ordinary error.
     """
-    turn = _Turn()
-    frames: _Frames | None = None
-    begun: set[int] = set()
-    finishes: dict[int, Finish] = {}
+    splicer = _Splicer(call, with_usage=with_usage)
     async with aclosing(events):
         async for event in events:
-            match event:
-                case TextMade():
-                    frames = frames or _Frames(turn, with_usage=with_usage)
-                    frame = b""
-                    if event.index not in begun:
-                        begun.add(event.index)
-                        frame = frames.choice(event.index, {"role": "assistant", "content": "", "refusal": None})
-                    if event.logprobs:
-                        logprobs = {"content": logprobs_json(event.logprobs), "refusal": None}
-                        frame += frames.choice(event.index, {"content": event.text}, logprobs=logprobs)
-                    elif event.text:
-                        frame += frames.text(event.index, event.text)
-                    if event.finish is not None:
-                        finishes[event.index] = event.finish
-                    if frame:
-                        yield frame
-                case CitationMade():
-                    frames = frames or _Frames(turn, with_usage=with_usage)
-                    delta = {"annotations": turn.annotations(event)}
-                    yield frames.choice(0, delta, beside={"citations": [turn.citation(event)]})
-                case TurnStarted():
-                    turn.id, turn.model, turn.conversation_id = event.response_id, event.model, event.conversation_id
-                    call.touched(event.response_id)
-                case PassagesChosen():
-                    turn.sources = {source.number: source for source in event.sources}
-                case TurnFinished():
-                    call.spend(turn.model, event.usage)
-                    if event.finish is Finish.ERROR:
-                        raise Internal("The engine failed; try again.")
-                    frames = frames or _Frames(turn, with_usage=with_usage)
-                    last = b"".join(
-                        frames.choice(index, {}, finish=FINISH[finish], beside=turn.evidence_of(event))
-                        for index, finish in (finishes or {0: event.finish}).items()
-                    )
-                    yield last + (frames.usage(event.usage) if with_usage else b"") + DONE
-                case _:
-                    pass
+            if frame := splicer.take(event):
+                yield frame
