@@ -83,7 +83,7 @@ class OutboxRelay:
         database: Database,
         table: Table,
         log: EventLog,
-        poll_s: float = 0.2,
+        poll_s: float = 1.0,
         oldest_pending: Gauge | None = None,
     ) -> None:
         self._database = database
