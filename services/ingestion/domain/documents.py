@@ -1,7 +1,6 @@
 """Documents: one source with versions, an access list and attributes, and what becomes of each version."""
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -211,7 +210,7 @@ def _check_attribute(name: str, value: object) -> None:
             raise InvalidInput(
                 f"attributes: the value of {name!r} is longer than {_MAX_VALUE} characters.", param="attributes"
             )
-        case int() | float() if math.isfinite(value) and abs(value) <= 2**53:
+        case int() | float() if abs(value) <= 2**53:
             return
         case _:
             raise InvalidInput(
