@@ -47,9 +47,13 @@ class ChildStack:
         """Return where a room listens."""
         return str(self.state["rooms"][room]["address"])
 
+    def pid(self, room: str) -> int:
+        """Return a room's process id."""
+        return int(self.state["rooms"][room]["pid"])
+
     def kill(self, room: str) -> None:
         """End a room as a crash does."""
-        os.kill(int(self.state["rooms"][room]["pid"]), signal.SIGKILL)
+        os.kill(self.pid(room), signal.SIGKILL)
 
     def key(
         self, subject: str, *, tenant: str = "main", role: str = "contributor", groups: tuple[str, ...] = ()
