@@ -1,4 +1,5 @@
 import cohere
+from cohere.base_client import BaseCohere
 
 
 def test_models_are_listed(client: cohere.ClientV2) -> None:
@@ -23,6 +24,7 @@ def test_text_becomes_tokens_and_text_again(url: str, key: str, model: str) -> N
 
 
 def test_a_good_key_is_valid(url: str, key: str) -> None:
-    checked = cohere.Client(api_key=key, base_url=url, timeout=60).check_api_key()
+    # The public method says that it is deprecated and asks nothing; the generated one below it still asks.
+    checked = BaseCohere(base_url=url, token=key, client_name="conformance", timeout=60).check_api_key()
     assert checked.valid is True
     assert checked.organization_id
