@@ -9,29 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.prompt import Prompt
 from rich.table import Table
 
-from client.errors import NOT_ANSWERED, NotFoundError, UsageError
+from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
 from client.gateway import Gateway
 from client.rendering import (
     Answer,
     show_deletion,
     show_passages,
     show_receipt,
+    show_status,
     stream_answer,
 )
-from client.settings import connection
+from client.settings import connection, remembered
 from client.syncing import carry_out, failures, plan_sync, unfinished
 
 __all__ = ["app", "progress", "wait_until_final"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Ask the corporate brain, and feed it.")
 
-Collection = Annotated[str, typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION", help="Id or name.")]
+_COLLECTION = typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION", help="Id or name.")
+Collection = Annotated[str, _COLLECTION]
+Collections = Annotated[list[str] | None, _COLLECTION]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -40,9 +44,11 @@ class _Place:
     url: str
     key: str
     state_dir: Path
+    transport: httpx.BaseTransport | None
 
     def open(self) -> Gateway:
-        return Gateway(connection(url=self.url, api_key=self.key, state_dir=self.state_dir))
+        where = connection(url=self.url, api_key=self.key, state_dir=self.state_dir)
+        return Gateway(where, transport=self.transport)
 
 
 @app.callback()
@@ -55,12 +61,30 @@ def place(
     ),
 ) -> None:
     """Remember where the gateway is."""
-    context.obj = _Place(url, key, state_dir)
+    # Whoever calls the command from a program may hand in what replaces the network.
+    transport = context.obj if isinstance(context.obj, httpx.BaseTransport) else None
+    context.obj = _Place(url, key, state_dir, transport)
 
 
 def _gateway(context: typer.Context) -> Gateway:
     where: _Place = context.obj
     return where.open()
+
+
+def _collection(given: str) -> str:
+    """Return the collection that is meant.
+
+    Raises:
+        UsageError: None is given, here or in `.brain/client.json`.
+    """
+    if found := given or remembered("collection"):
+        return found
+    raise UsageError("No collection is given (--collection, BRAIN_COLLECTION, or collection in .brain/client.json).")
+
+
+def _ids(gateway: Gateway, given: list[str] | None) -> list[str]:
+    names = given or [name for name in (remembered("collection"),) if name]
+    return [gateway.collection(name) for name in names]
 
 
 def _print_json(value: object) -> None:
@@ -88,16 +112,14 @@ def up(
 
 @app.command()
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show the rooms' health."""
+    """Show the rooms' health; exit status 5 when a room is not ready."""
     with _gateway(context) as gateway:
         state = gateway.status()
     if as_json:
         _print_json(state)
-        return
-    table = Table("room", "state", title=f"Corporate Brain {state.get('version', '')}")
-    for name, room in state["rooms"].items():
-        table.add_row(name, room if isinstance(room, str) else str(room.get("state", room)))
-    Console().print(table)
+    else:
+        show_status(Console(), state)
+    raise typer.Exit(0 if state["status"] == "ready" else EXIT_STATUS[UnreachableError])
 
 
 @app.command()
@@ -106,7 +128,7 @@ def sync(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="Folder to make the collection equal to.")
     ],
-    collection: Collection,
+    collection: Collection = "",
     access: Annotated[list[str] | None, typer.Option(help="Principal who may read new files, e.g. group:hr.")] = None,
     *,
     keep_vanished: Annotated[bool, typer.Option(help="Do not delete documents whose file is gone.")] = False,
@@ -115,7 +137,7 @@ def sync(
     """Upload new and changed files of a folder, delete vanished ones, and wait until all are searchable."""
     console = Console(stderr=as_json)
     with _gateway(context) as gateway:
-        collection_id = gateway.collection(collection, create=True)
+        collection_id = gateway.collection(_collection(collection), create=True)
         plan = plan_sync(folder, gateway.manifest(collection_id))
         steps = len(plan.uploads) + (0 if keep_vanished else len(plan.vanished))
         with progress(console) as bar:
@@ -166,7 +188,7 @@ def wait_until_final(gateway: Gateway, collection_id: str, console: Console) -> 
 def upload(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
-    collection: Collection,
+    collection: Collection = "",
     key: Annotated[str, typer.Option("--as", help="Key of the document; the same key is a new version.")] = "",
     access: Annotated[list[str] | None, typer.Option(help="Principal who may read it.")] = None,
     *,
@@ -175,7 +197,7 @@ def upload(
     """Put one file into a collection and wait until it is searchable."""
     console = Console(stderr=as_json)
     with _gateway(context) as gateway:
-        collection_id = gateway.collection(collection, create=True)
+        collection_id = gateway.collection(_collection(collection), create=True)
         document, _ = gateway.upload(collection_id, file, key=key or file.name, access=access)
         wait_until_final(gateway, collection_id, console)
         document = gateway.document(document["id"])
@@ -187,10 +209,10 @@ def upload(
 
 
 @app.command()
-def documents(context: typer.Context, collection: Collection, name: str = "", *, as_json: AsJson = False) -> None:
+def documents(context: typer.Context, collection: Collection = "", name: str = "", *, as_json: AsJson = False) -> None:
     """List the documents of a collection."""
     with _gateway(context) as gateway:
-        found = gateway.documents(gateway.collection(collection), name=name)
+        found = gateway.documents(gateway.collection(_collection(collection)), name=name)
     if as_json:
         _print_json(found)
         return
@@ -212,14 +234,14 @@ def documents(context: typer.Context, collection: Collection, name: str = "", *,
 def ask(
     context: typer.Context,
     question: str,
-    collection: Annotated[list[str] | None, typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION")] = None,
+    collection: Collections = None,
     model: Annotated[str, typer.Option(help="Model or adapter.")] = "default",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Ask one question; exit status 3 when the documents do not answer it."""
     with _gateway(context) as gateway:
-        collections = [gateway.collection(name) for name in collection or ()]
+        collections = _ids(gateway, collection)
         chunks = gateway.ask([{"role": "user", "content": question}], collections=collections, model=model)
         if as_json:
             answer = Answer()
@@ -236,32 +258,46 @@ def ask(
 @app.command()
 def chat(
     context: typer.Context,
-    collection: Annotated[list[str] | None, typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION")] = None,
+    collection: Collections = None,
     model: Annotated[str, typer.Option(help="Model or adapter.")] = "default",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each line read.")] = False,
 ) -> None:
-    """Talk; an empty line ends it."""
-    console = Console()
+    """Talk; an empty line or the end of the input ends it."""
+    console = Console(quiet=as_json)
     messages: list[Mapping[str, str]] = []
     with _gateway(context) as gateway:
-        collections = [gateway.collection(name) for name in collection or ()]
-        while question := Prompt.ask("[bold]you", console=console, default="", show_default=False):
+        collections = _ids(gateway, collection)
+        while question := _next_question(console):
             messages.append({"role": "user", "content": question})
             answer = stream_answer(console, gateway.ask(messages, collections=collections, model=model))
             messages.append({"role": "assistant", "content": answer.text})
+            if as_json:
+                sys.stdout.write(json.dumps(answer.as_json(), ensure_ascii=False) + "\n")
+                sys.stdout.flush()
+
+
+def _next_question(console: Console) -> str:
+    if console.quiet:
+        return sys.stdin.readline().strip()
+    try:
+        return Prompt.ask("[bold]you", console=console, default="", show_default=False)
+    except EOFError:
+        return ""
 
 
 @app.command()
 def search(
     context: typer.Context,
     query: str,
-    collection: Collection,
+    collection: Collection = "",
     limit: Annotated[int, typer.Option(min=1, max=50)] = 5,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Show the passages for a query with their scores."""
     with _gateway(context) as gateway:
-        found = gateway.search([gateway.collection(collection)], query, limit=limit)
+        found = gateway.search([gateway.collection(_collection(collection))], query, limit=limit)
     if as_json:
         _print_json(found)
     else:
@@ -273,7 +309,7 @@ def explain(
     context: typer.Context,
     document: Annotated[str, typer.Argument(help="Id or name of the document that was missed.")],
     question: Annotated[str, typer.Option(help="The question.")] = "",
-    collection: Annotated[list[str] | None, typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION")] = None,
+    collection: Collections = None,
     receipt_id: Annotated[str, typer.Option("--receipt", help="Receipt of the answer that missed it.")] = "",
     *,
     as_json: AsJson = False,
@@ -282,7 +318,7 @@ def explain(
     if not question and not receipt_id:
         raise UsageError("Give --question, or --receipt of the answer that missed the document.")
     with _gateway(context) as gateway:
-        collections = [gateway.collection(name) for name in collection or ()]
+        collections = _ids(gateway, collection)
         body = {"document": document, "question": question, "collections": collections, "receipt_id": receipt_id}
         why = gateway.explain({name: value for name, value in body.items() if value})
     if as_json:

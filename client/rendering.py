@@ -8,7 +8,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Answer", "place", "show_answer", "show_deletion", "show_passages", "show_receipt", "stream_answer"]
+__all__ = [
+    "Answer",
+    "place",
+    "show_answer",
+    "show_deletion",
+    "show_passages",
+    "show_receipt",
+    "show_status",
+    "stream_answer",
+]
 
 
 class Answer:
@@ -140,3 +149,15 @@ def show_deletion(console: Console, deletion: Mapping[str, Any]) -> None:
         counted = str(store["remaining"]) if store["counted"] else "not counted yet"
         table.add_row(store["store"], str(store["removed"]), counted)
     console.print(table)
+
+
+def show_status(console: Console, state: Mapping[str, Any]) -> None:
+    """Print the rooms' health, what the engine serves, and how many documents there are."""
+    table = Table("room", "state", title=f"Corporate Brain: {state['status']}")
+    for name, room in state["rooms"].items():
+        table.add_row(name, Text(str(room), style="green" if room == "ready" else "red"))
+    console.print(table)
+    for model in state.get("models", ()):
+        console.print(f"model {model['name']} on {model['engine']}, {model['context_window']} tokens", highlight=False)
+    if counts := state.get("documents"):
+        console.print("documents: " + ", ".join(f"{count} {name}" for name, count in counts.items()), highlight=False)
