@@ -1,5 +1,6 @@
 """Words of `brain.types.v1` and of protobuf that more than one room's language uses."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -82,7 +83,7 @@ def usage(value: sampling_pb2.TokenUsage) -> TokenUsage:
     return TokenUsage(value.prompt_tokens, value.cached_tokens, value.completion_tokens)
 
 
-def logprobs(values: "list[sampling_pb2.TokenLogprob]") -> tuple[TokenLogprob, ...]:
+def logprobs(values: Iterable[sampling_pb2.TokenLogprob]) -> tuple[TokenLogprob, ...]:
     """Return tokens with their log probabilities."""
     return tuple(
         TokenLogprob(
@@ -95,7 +96,7 @@ def logprobs(values: "list[sampling_pb2.TokenLogprob]") -> tuple[TokenLogprob, .
     )
 
 
-def messages(values: "tuple[Message, ...] | list[Message]") -> list[sampling_pb2.Message]:
+def messages(values: Iterable[Message]) -> list[sampling_pb2.Message]:
     """Return turns for the wire."""
     return [sampling_pb2.Message(role=value.role, content=value.content) for value in values]
 

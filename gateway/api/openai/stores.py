@@ -91,12 +91,14 @@ class StoreRoutes:
     async def update(self, call: Call) -> Reply:
         """Change what is given; an expiry of null lifts it."""
         body = await call.parse(StoreChange)
-        lifts_expiry = "expires_after" in body.model_fields_set and body.expires_after is None
+        expires_after_days = body.expires_after.days if body.expires_after else None
+        if "expires_after" in body.model_fields_set and expires_after_days is None:
+            expires_after_days = 0
         changes = CollectionChanges(
             name=body.name,
             metadata=body.metadata,
             default_principals=None if body.default_access is None else tuple(body.default_access),
-            expires_after_days=0 if lifts_expiry else body.expires_after and body.expires_after.days,
+            expires_after_days=expires_after_days,
         )
         return json_reply(store(await self._ingestion.update_collection(call.path["store_id"], changes)))
 
