@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ class Client:
 
     async def stream(
         self, prompt: str | pb.Conversation | list[int], *, model: str = "", **sampling: object
-    ) -> AsyncIterator[pb.GenerateResponse]:
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
         request = pb.GenerateRequest(model=model, prompt=as_prompt(prompt), sampling=types.Sampling(**sampling))  # type: ignore[arg-type]
         with remote("generation", token=self._token) as metadata:
             call = self.service.Generate(request, timeout=DEADLINE_S, metadata=metadata)

@@ -72,7 +72,7 @@ class GenerationSettings(RoomSettings):
     max_num_seqs: int = Field(default=0, ge=0)
     max_inflight: int = Field(default=64, ge=1)
     probe_every_s: float = Field(default=5.0, gt=0)
-    probe_timeout_s: float = Field(default=20.0, gt=0)
+    probe_timeout_s: float = Field(default=24.0, gt=0)
     offline: bool = False
 
     @field_validator("engine")

@@ -144,7 +144,7 @@ async def test_a_schema_that_is_none_is_refused(client: Client) -> None:
 )
 async def test_parameters_out_of_range_are_named(client: Client, wrong: dict[str, object], param: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await client.ask(conversation(QUESTION), **wrong)
+        await client.ask(conversation(QUESTION), **wrong)  # type: ignore[arg-type]
     assert caught.value.param == param
 
 

@@ -20,6 +20,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
@@ -45,8 +46,6 @@ _log = structlog.get_logger()
 _FINISH: Final = {"stop": Finish.STOP, "length": Finish.LENGTH, "abort": Finish.CANCELLED, "error": Finish.ERROR}
 # The CPU's own block size of 128 would give prompts of a few hundred tokens hardly a prefix hit.
 _CPU_BLOCK: Final = 32
-# Most tokens of a step on a CPU: a long prompt then holds up running streams, and the sign of life, for a moment only.
-_CPU_STEP_TOKENS: Final = 512
 _MAX_REASON_CHARS: Final = 300
 
 
@@ -79,6 +78,10 @@ class VllmOptions:
     eager: bool | None
     max_num_seqs: int
 
+    @property
+    def _single(self) -> bool:
+        return self.tensor_parallel_size * self.pipeline_parallel_size == 1
+
     def engine_args(self) -> AsyncEngineArgs:
         """Return vLLM's own form."""
         cpu = current_platform.is_cpu()
@@ -99,7 +102,11 @@ class VllmOptions:
             tensor_parallel_size=self.tensor_parallel_size,
             pipeline_parallel_size=self.pipeline_parallel_size,
             max_num_seqs=self.max_num_seqs or None,
-            max_num_batched_tokens=_CPU_STEP_TOKENS if cpu else None,
+            # Reading a prompt in parts brings the CPU worker down when the request has a seed (its generator cannot be set
+            # back), so prompts are read whole there.
+            enable_chunked_prefill=False if cpu else None,
+            # One process less to start and to keep in memory where there is nothing to share.
+            distributed_executor_backend=UniProcExecutor if cpu and self._single else None,
             trust_remote_code=False,
             enable_log_requests=False,
             disable_log_stats=False,
@@ -292,7 +299,7 @@ class _Pulse:
         return _PulseLogger(vllm_config, engine_index, self)
 
 
-class _PulseLogger(StatLoggerBase):
+class _PulseLogger(StatLoggerBase):  # type: ignore[misc]  # vLLM is read without its types
     """Hears of every step."""
 
     def __init__(self, vllm_config: VllmConfig, engine_index: int, pulse: _Pulse) -> None:

@@ -13,14 +13,16 @@ from services.generation.usecases.admission import Admission
 __all__ = ["WatchEngine"]
 
 _log = structlog.get_logger()
+# Running work is given up after so many times the span after which no new work is taken.
+_PATIENCE = 5
 
 
 class WatchEngine:
     """Says whether the engine serves: one that accepts work and makes no progress does not.
 
     While steps are made nothing else is asked of the engine. When none were made since the last look, it is given one
-    small piece of work; if nothing at all moves within `timeout_s` it counts as stuck, running work is ended, and the
-    probe is left standing: when it is answered the engine serves again.
+    small piece of work; if nothing at all moves within `timeout_s` it counts as stuck, and the probe is left standing: when
+    it is answered the engine serves again. Running work may be saved by that; it is ended when the engine stays stuck.
 
     Args:
         engine: What is watched.
@@ -73,7 +75,7 @@ class WatchEngine:
                     self._metrics.serving.set(serving)
                     (_log.info if serving else _log.error)("engine_state", serving=serving)
                     await self._report(serving)
-                if not serving:
+                if time.monotonic() - moved_at > self._timeout_s * _PATIENCE:
                     self._admission.abandon()
                 await asyncio.sleep(min(1.0, self._every_s) if probe else self._every_s)
         finally:
