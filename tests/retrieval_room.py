@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -40,7 +40,7 @@ class Document:
     title: str = ""
     filename: str = "file.md"
     version: int = 1
-    tenant: str = "acme"
+    tenant: str = ""
     collection: str = "vs_1"
     principals: Sequence[str] = ("group:everyone",)
     access_revision: int = 1
@@ -70,6 +70,8 @@ class RetrievalRoom:
 
     def __init__(self, state_dir: Path, *, role: str = "all", settings: Mapping[str, str] | None = None) -> None:
         self.state_dir = state_dir
+        # Whom documents and callers belong to unless they say otherwise; tests that share a room choose their own.
+        self.tenant = "acme"
         self._role = role
         private, public = generate_key_pair()
         self._minter = TokenMinter(private, issuer="gateway", lifetime_s=3600)
@@ -92,7 +94,7 @@ class RetrievalRoom:
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: grpc.aio.Channel | None = None
 
-    async def __aenter__(self) -> "RetrievalRoom":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -103,14 +105,7 @@ class RetrievalRoom:
     async def start(self) -> None:
         """Start the process and wait until it serves."""
         environment = dict(os.environ) | {f"BRAIN_RETRIEVAL_{key}": value for key, value in self._settings.items()}
-        with (self.state_dir / "room.out").open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.retrieval", self._role],
-                cwd=ROOT,
-                env=environment | {"OMP_NUM_THREADS": "1"},
-                stdout=out,
-                stderr=out,
-            )
+        self.process = self._spawn(environment | {"OMP_NUM_THREADS": "1"})
         self.channel = connect(self.address)
         self.search_stub = search_pb2_grpc.SearchServiceStub(self.channel)
         self.embedding_stub = embedding_pb2_grpc.EmbeddingServiceStub(self.channel)
@@ -121,6 +116,16 @@ class RetrievalRoom:
                 raise RuntimeError((self.state_dir / "room.out").read_text(errors="replace")[-4000:])
             await asyncio.sleep(0.1)
 
+    def _spawn(self, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        with (self.state_dir / "room.out").open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "services.retrieval", self._role],
+                cwd=ROOT,
+                env=dict(environment),
+                stdout=out,
+                stderr=out,
+            )
+
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process, gently or not."""
         if self.channel is not None:
@@ -130,10 +135,10 @@ class RetrievalRoom:
             await asyncio.to_thread(self.process.wait, 60)
 
     def as_(
-        self, subject: str = "ann", *, tenant: str = "acme", groups: Sequence[str] = (), role: Role = Role.CONTRIBUTOR
+        self, subject: str = "ann", *, tenant: str = "", groups: Sequence[str] = (), role: Role = Role.CONTRIBUTOR
     ) -> dict[str, Any]:
         """Return what a stub is called with to be someone: token and deadline."""
-        token = self._minter.mint(Caller(subject, tenant, frozenset(groups), frozenset({role})))
+        token = self._minter.mint(Caller(subject, tenant or self.tenant, frozenset(groups), frozenset({role})))
         return {"metadata": (("authorization", f"Bearer {token}"),), "timeout": 120}
 
     async def search(self, query: str | Sequence[str], *, top_k: int = 10, who: Any = None, **spec: Any) -> list[Any]:
@@ -147,8 +152,9 @@ class RetrievalRoom:
 
     async def store(self, made: Document) -> document_pb2.DocumentEvent:
         """Put the blobs of a document version; return the event that announces it."""
-        key = f"{made.tenant}/chunks/{made.id}/{made.version}.pb"
-        text_key = f"{made.tenant}/text/{made.id}/{made.version}.txt"
+        tenant = made.tenant or self.tenant
+        key = f"{tenant}/chunks/{made.id}/{made.version}.pb"
+        text_key = f"{tenant}/text/{made.id}/{made.version}.txt"
         content = chunks_pb2.ChunkSet(
             document_id=made.id,
             version=made.version,
@@ -172,10 +178,10 @@ class RetrievalRoom:
         )
         return document_pb2.DocumentEvent(chunked=fact)
 
-    async def tell(self, event: document_pb2.DocumentEvent, *, key: str, tenant: str = "acme") -> None:
+    async def tell(self, event: document_pb2.DocumentEvent, *, key: str, tenant: str = "") -> None:
         """Publish a document event."""
         kind = event.WhichOneof("fact") or ""
-        envelope = new_envelope(tenant=tenant, type=kind, key=key, payload=event.SerializeToString())
+        envelope = new_envelope(tenant=tenant or self.tenant, type=kind, key=key, payload=event.SerializeToString())
         await self.log.publish(DOCUMENTS, [envelope])
 
     async def add(self, *documents: Document, wait: bool = True) -> None:
@@ -183,13 +189,17 @@ class RetrievalRoom:
         for made in documents:
             await self.tell(await self.store(made), key=made.id, tenant=made.tenant)
         if wait:
-            await self.told("version_indexed", {(made.id, made.version) for made in documents})
+            by_tenant: dict[str, set[tuple[str, int]]] = {}
+            for made in documents:
+                by_tenant.setdefault(made.tenant, set()).add((made.id, made.version))
+            for tenant, wanted in by_tenant.items():
+                await self.told("version_indexed", wanted, tenant=tenant)
 
-    async def told(self, kind: str, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Any]:
+    async def told(self, kind: str, wanted: set[tuple[str, int]], *, tenant: str = "") -> dict[tuple[str, int], Any]:
         """Wait until the room has announced `kind` for all (document, version); version 0 where the fact has none."""
         while True:
             found = {}
-            for event in await self.announced():
+            for event in await self.announced(tenant):
                 fact = getattr(event, kind)
                 if event.WhichOneof("fact") == kind:
                     found[(fact.document_id, getattr(fact, "version", 0))] = fact
@@ -199,10 +209,14 @@ class RetrievalRoom:
                 raise RuntimeError("The room died.")
             await asyncio.sleep(0.1)
 
-    async def announced(self) -> list[index_pb2.IndexEvent]:
-        """Return everything the room has announced so far."""
+    async def announced(self, tenant: str = "") -> list[index_pb2.IndexEvent]:
+        """Return everything the room has announced so far about a tenant's documents."""
         records = await self.log.read(INDEX, "test", limit=100_000, wait_s=0.05)
-        return [index_pb2.IndexEvent.FromString(record.envelope.payload) for record in records]
+        return [
+            index_pb2.IndexEvent.FromString(record.envelope.payload)
+            for record in records
+            if record.envelope.tenant == (tenant or self.tenant)
+        ]
 
     async def idle(self) -> None:
         """Wait until every document event is done."""

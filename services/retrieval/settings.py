@@ -28,7 +28,7 @@ class RetrievalSettings(RoomSettings):
         reranker_model: Model name sent to it.
         reranker_key_file: File with its bearer token.
         ann_rows: Rows above which an approximate vector index is kept; below, brute force is exact and fast enough.
-        index_batch_events: Document events read at a time.
+        index_batch_events: Document events read at a time; more than `index_batch_chunks` would hold back their commit.
         index_batch_chunks: Chunks embedded and written in one commit: some seconds of embedding, which bounds what
             a crash repeats and how long a short document waits behind others.
         max_waiting_texts: Texts that may wait for the embedder before callers are refused.
@@ -50,6 +50,6 @@ class RetrievalSettings(RoomSettings):
     reranker_model: str = ""
     reranker_key_file: Path | None = None
     ann_rows: int = Field(default=100_000, ge=256)
-    index_batch_events: int = Field(default=64, ge=1, le=1000)
+    index_batch_events: int = Field(default=256, ge=1, le=1000)
     index_batch_chunks: int = Field(default=256, ge=1, le=10_000)
     max_waiting_texts: int = Field(default=8192, ge=16)

@@ -17,10 +17,20 @@ from services.chassis.auth import Role
 from tests.retrieval_room import RetrievalRoom, document
 
 
-@pytest_asyncio.fixture
-async def room(tmp_path: Path) -> AsyncIterator[RetrievalRoom]:
-    async with RetrievalRoom(tmp_path) as running:
+# One process serves all tests that do not kill it: each has a tenant of its own, which is what tenants are for.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RetrievalRoom]:
+    async with RetrievalRoom(tmp_path_factory.mktemp("retrieval")) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def room(shared: RetrievalRoom, request: pytest.FixtureRequest) -> RetrievalRoom:
+    shared.tenant = request.node.name
+    return shared
 
 
 def ids(passages: list[Any]) -> list[str]:
@@ -101,9 +111,9 @@ async def test_filters_narrow_and_follow_changed_attributes(room: RetrievalRoom)
     )
     assert ids(await room.search("travel", filter_json='{"type":"eq","key":"team","value":"it"}')) == ["doc_24"]
     assert ids(await room.search("travel", filter_json='{"type":"lt","key":"year","value":2024}')) == ["doc_23"]
-    await room.blobs.put("acme/attributes/doc_24.json", b'{"team": "hr"}')
+    await room.blobs.put("attributes/doc_24.json", b'{"team": "hr"}')
     changed = document_pb2.DocumentAttributesChanged(
-        document_id="doc_24", attributes_blob_key="acme/attributes/doc_24.json", attributes_revision=1
+        document_id="doc_24", attributes_blob_key="attributes/doc_24.json", attributes_revision=1
     )
     await room.tell(document_pb2.DocumentEvent(attributes_changed=changed), key="doc_24")
     await room.idle()
@@ -149,7 +159,12 @@ async def test_deletion_is_counted_to_zero_and_late_facts_do_not_undo_it(room: R
     assert [event.WhichOneof("fact") for event in await room.announced()] == ["version_indexed", "document_removed"]
 
 
-async def test_killed_while_indexing_it_ends_with_one_copy_of_everything(room: RetrievalRoom) -> None:
+async def test_killed_while_indexing_it_ends_with_one_copy_of_everything(tmp_path: Path) -> None:
+    async with RetrievalRoom(tmp_path) as room:
+        await _index_under_fire(room)
+
+
+async def _index_under_fire(room: RetrievalRoom) -> None:
     made = [document(f"doc_{at}", *(f"Fact {part} about subject {at}." for part in range(6))) for at in range(40)]
     for one in made:
         await room.tell(await room.store(one), key=one.id)

@@ -53,18 +53,20 @@ class LanceIndex:
         """Open the table; it is made when there is none.
 
         Raises:
-            Conflict: The folder holds vectors of another model.
+            Conflict: The folder holds something else.
             Unavailable: The folder cannot be used.
         """
         with _translated():
             # Consistent at once: another process may be the writer.
             self._database = await lancedb.connect_async(self._folder, read_consistency_interval=timedelta(0))
-            self._table = await self._database.create_table(_TABLE, schema=schema(self._dimension), exist_ok=True)
-            found = (await self._table.schema()).field("vector").type
-            if found != pa.list_(pa.float32(), self._dimension):
+            try:
+                self._table = await self._database.create_table(_TABLE, schema=schema(self._dimension), exist_ok=True)
+            except ValueError as error:
                 raise Conflict(
-                    f"index_url: {self._folder} holds vectors of another model ({found}); choose another folder."
-                )
+                    f"index_url: {self._folder} holds vectors of another model or rows of another release; "
+                    "choose another folder and index again.",
+                    private=repr(error),
+                ) from error
             if not any("search_text" in index.columns for index in await self._table.list_indices()):
                 # The analyser has done everything: here only white space splits.
                 tokens = FTS(

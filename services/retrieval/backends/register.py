@@ -79,11 +79,11 @@ class SqlRegister:
                 values: dict[str, Any] = {
                     "active_version": version.version,
                     "collection_id": version.collection_id,
+                    # Facts of a document come in order, and a version brings the attributes of its moment.
+                    "attributes": dict(version.attributes),
                 }
                 if version.access_revision >= row.access_revision:
                     values |= {"principals": list(version.principals), "access_revision": version.access_revision}
-                if not row.attributes_revision:
-                    values |= {"attributes": dict(version.attributes)}
                 await self._set(connection, version.tenant, version.document_id, **values)
                 await self._keep_version(connection, version)
                 fact = VersionIndexed(

@@ -114,7 +114,6 @@ class IndexVersions:
             version, state = place.version, place.state
             piece = version.pieces[place.at]
             newer = state.access_revision > version.access_revision
-            attributes = state.attributes if state.attributes_revision else version.attributes
             rows.append(
                 ChunkRow(
                     chunk_id=chunk_id(version.tenant, version.document_id, version.version, piece.index),
@@ -125,7 +124,7 @@ class IndexVersions:
                     live=not state.withheld,
                     principals=state.principals if newer else version.principals,
                     access_revision=state.access_revision if newer else version.access_revision,
-                    attribute_terms=attribute_terms(attributes),
+                    attribute_terms=attribute_terms(version.attributes),
                     text=piece.text,
                     start=piece.start,
                     end=piece.end,

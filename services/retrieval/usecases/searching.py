@@ -14,6 +14,7 @@ from services.retrieval.domain import (
     Analyser,
     Candidate,
     DocumentState,
+    Fusion,
     Hit,
     Passage,
     Reader,
@@ -229,8 +230,11 @@ def _join(
             {hit.chunk_id: hit for hit in admitted.hits if hit.version == states[hit.document_id].active_version}
             for admitted in pair
         )
+        # Every hit brings its vector: one that only its words found still has a cosine to be weighed by. Ranks are
+        # those of the rankings themselves.
+        met = worded | near if spec.fusion is Fusion.RELATIVE_SCORE else near
         fused = join_rankings(
-            {chunk: hit.score for chunk, hit in near.items()},
+            {chunk: float(vectors[at] @ hit.vector) for chunk, hit in met.items()},
             {chunk: hit.score for chunk, hit in worded.items()},
             alpha=spec.alpha,
             fusion=spec.fusion,
