@@ -36,7 +36,9 @@ def write(source: Source) -> None:
                 if frame.width * frame.height > limits.max_pixels:
                     raise invalid(f"A frame of the picture has more than {limits.max_pixels // 10**6} million pixels.")
                 _frame(source, number, frame)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise invalid(f"The picture has more than {limits.max_pixels // 10**6} million pixels.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise invalid("The file is damaged: the picture cannot be decoded.") from error
 
 
