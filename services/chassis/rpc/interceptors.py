@@ -37,8 +37,6 @@ PARAM_KEY = "brain-error-param"
 RETRY_AFTER_KEY = "brain-retry-after-s"
 # Probes come without a token and often without a deadline.
 _OPEN_PREFIX = "/grpc.health.v1.Health/"
-# Long deadlines travel in whole seconds, rounded up: what was set to the most allowed arrives as a little more.
-_ROUNDING_S = 5.0
 # Deadlines travel rounded up.
 _DEADLINE_SLACK_S = 5.0
 
