@@ -1,8 +1,13 @@
 """Write the showcase documents that are not plain text: DOCX, PDF, XLSX, PPTX, e-mail and a scanned page.
 
 The results are committed; run this again after a change to a text below: `python examples/build_documents.py`.
+The same texts give the same bytes: dates inside the files are fixed, and noise is drawn from a seed.
 """
 
+import random
+import re
+import zipfile
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 FOLDER = Path(__file__).resolve().parent / "documents"
 Sections = list[tuple[str, list[str]]]
+WRITTEN = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 EQUIPMENT: Sections = [
     (
@@ -185,19 +191,24 @@ FIRE_SAFETY = [
 
 def main() -> None:
     """Write every document."""
-    write_docx("handbook/equipment.docx", "Equipment", EQUIPMENT)
-    write_docx("products/warranty.docx", "Warranty", WARRANTY)
-    write_docx("projects/heron.docx", "Project Heron", HERON)
-    write_pdf("products/rill-200-manual.pdf", "Rill 200 manual", RILL_MANUAL)
-    write_pdf("products/canopy-50-manual.pdf", "Canopy 50 manual", CANOPY_MANUAL)
-    write_xlsx("products/prices-2026.xlsx", {"Instruments": PRICES, "Contracts": CONTRACTS})
-    write_xlsx("hr/salary-bands.xlsx", {"Bands 2026": BANDS})
-    write_pptx("products/roadmap.pptx")
-    write_email("customers/alder-valley-complaint.eml")
-    write_scan("facilities/fire-safety-scan.pdf")
+    build(FOLDER)
 
 
-def write_docx(name: str, title: str, sections: Sections) -> None:
+def build(folder: Path) -> None:
+    """Write every document below a folder."""
+    write_docx(folder / "handbook/equipment.docx", "Equipment", EQUIPMENT)
+    write_docx(folder / "products/warranty.docx", "Warranty", WARRANTY)
+    write_docx(folder / "projects/heron.docx", "Project Heron", HERON)
+    write_pdf(folder / "products/rill-200-manual.pdf", "Rill 200 manual", RILL_MANUAL)
+    write_pdf(folder / "products/canopy-50-manual.pdf", "Canopy 50 manual", CANOPY_MANUAL)
+    write_xlsx(folder / "products/prices-2026.xlsx", {"Instruments": PRICES, "Contracts": CONTRACTS})
+    write_xlsx(folder / "hr/salary-bands.xlsx", {"Bands 2026": BANDS})
+    write_pptx(folder / "products/roadmap.pptx")
+    write_email(folder / "customers/alder-valley-complaint.eml")
+    write_scan(folder / "facilities/fire-safety-scan.pdf")
+
+
+def write_docx(path: Path, title: str, sections: Sections) -> None:
     """Write a title, headings and paragraphs."""
     document = docx.Document()
     document.core_properties.title = title
@@ -206,13 +217,16 @@ def write_docx(name: str, title: str, sections: Sections) -> None:
         document.add_heading(heading, level=1)
         for paragraph in paragraphs:
             document.add_paragraph(paragraph)
-    document.save(str(FOLDER / name))
+    document.core_properties.created = document.core_properties.modified = WRITTEN
+    document.save(str(_place(path)))
+    _fix_dates(path)
 
 
-def write_pdf(name: str, title: str, pages: list[Sections]) -> None:
+def write_pdf(path: Path, title: str, pages: list[Sections]) -> None:
     """Write pages of headings and paragraphs with a text layer."""
     pdf = FPDF(format="A4")
     pdf.set_title(title)
+    pdf.set_creation_date(WRITTEN)
     for number, sections in enumerate(pages, 1):
         pdf.add_page()
         if number == 1:
@@ -226,10 +240,10 @@ def write_pdf(name: str, title: str, pages: list[Sections]) -> None:
             for paragraph in paragraphs:
                 pdf.multi_cell(0, 6, paragraph, new_x="LMARGIN", new_y="NEXT")
                 pdf.ln(2)
-    pdf.output(str(FOLDER / name))
+    pdf.output(str(_place(path)))
 
 
-def write_xlsx(name: str, sheets: dict[str, list[tuple[str | int, ...]]]) -> None:
+def write_xlsx(path: Path, sheets: dict[str, list[tuple[str | int, ...]]]) -> None:
     """Write sheets of rows."""
     book = openpyxl.Workbook()
     book.remove(book.active)
@@ -237,10 +251,13 @@ def write_xlsx(name: str, sheets: dict[str, list[tuple[str | int, ...]]]) -> Non
         sheet = book.create_sheet(title)
         for row in rows:
             sheet.append(row)
-    book.save(FOLDER / name)
+    # As the library writes them; it takes no time zone.
+    book.properties.created = WRITTEN.replace(tzinfo=None)
+    book.save(_place(path))
+    _fix_dates(path)
 
 
-def write_pptx(name: str) -> None:
+def write_pptx(path: Path) -> None:
     """Write slides with bullets and notes."""
     show = pptx.Presentation()
     for title, bullets, notes in ROADMAP:
@@ -248,10 +265,12 @@ def write_pptx(name: str) -> None:
         slide.shapes.title.text = title
         slide.placeholders[1].text = "\n".join(bullets)
         slide.notes_slide.notes_text_frame.text = notes
-    show.save(str(FOLDER / name))
+    show.core_properties.created = show.core_properties.modified = WRITTEN
+    show.save(str(_place(path)))
+    _fix_dates(path)
 
 
-def write_email(name: str) -> None:
+def write_email(path: Path) -> None:
     """Write a message with an attachment."""
     message = EmailMessage()
     message["Subject"] = "Station 7 delivers no readings"
@@ -270,19 +289,44 @@ def write_email(name: str) -> None:
         "A tree trunk lies below the bridge. It was left by the flood of 5 March. The crane can come on 12 March.\n",
         filename="protocol.txt",
     )
-    (FOLDER / name).write_bytes(message.as_bytes())
+    message.set_boundary("=====station-7=====")
+    _place(path).write_bytes(message.as_bytes())
 
 
-def write_scan(name: str) -> None:
+def write_scan(path: Path) -> None:
     """Write a page that is an image: no text layer, a little noise, a little blur."""
     page = Image.new("L", (1240, 1754), 252)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=38)
     for number, line in enumerate(FIRE_SAFETY):
         draw.text((110, 160 + number * 78), line, fill=25, font=font)
-    noise = Image.effect_noise(page.size, 12)
+    # Twelve grey levels around the middle, as a cheap scanner's lamp flickers.
+    noise = Image.frombytes("L", page.size, random.Random(7).randbytes(page.width * page.height)).point(_flicker)
     page = Image.blend(page, noise, 0.08).rotate(0.4, fillcolor=250).filter(ImageFilter.GaussianBlur(0.6))
-    page.save(FOLDER / name, "PDF", resolution=150)
+    page.save(_place(path), "PDF", resolution=150, creationDate=WRITTEN.timetuple(), modDate=WRITTEN.timetuple())
+
+
+def _flicker(level: float) -> float:
+    return 128 + (level - 128) / 10
+
+
+def _place(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _fix_dates(path: Path) -> None:
+    """Pack an Office file again: the same parts in the same order, none of them dated today."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            if name == "docProps/core.xml":
+                # The spreadsheet library writes its own clock here, whatever it is told.
+                parts[name] = re.sub(rb"(<dcterms:modified[^>]*>)[^<]*", rb"\g<1>2026-01-05T09:00:00Z", content)
+            info = zipfile.ZipInfo(name, WRITTEN.timetuple()[:6])
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, parts[name])
 
 
 if __name__ == "__main__":
