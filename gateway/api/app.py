@@ -3,8 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,13 +15,14 @@ from starlette.datastructures import Headers
 
 from gateway.api.call import Call, Intake
 from gateway.api.errors import HttpFault, error_body, error_headers, status_of
+from gateway.api.exchange import Exchange, watched
 from gateway.api.replies import Receive, Reply, Send, Stream
 from gateway.api.routing import Body, Route, RouteTable
 from gateway.domain.identity import ApiKey, AuditEntry, Spent
 from gateway.telemetry import SPAN_PREFIX, Metrics
 from gateway.usecases.authenticate import Authenticate, InternalTokens
 from gateway.usecases.ledger import Ledger
-from gateway.usecases.limits import Limits, Quotas, RateState
+from gateway.usecases.limits import Limits, Quotas
 from gateway.usecases.repeat import AnswerOnce
 from services.chassis.auth import Policy, acting_as
 from services.chassis.errors import (
@@ -64,40 +64,6 @@ class BodyLimits:
     def of(self, route: Route) -> int:
         """Return the most bytes that a route takes."""
         return self.upload_bytes if route.body in {Body.FORM, Body.RAW} else self.json_bytes
-
-
-class _Exchange:
-    """One request and what has been said to it so far."""
-
-    __slots__ = ("_send", "began", "finished", "key", "noted", "rate", "request_id", "route", "scope", "status")
-
-    def __init__(self, scope: MutableMapping[str, Any], send: Send, request_id: str) -> None:
-        self.scope = scope
-        self.request_id = request_id
-        self.began = time.perf_counter()
-        self.status = 0
-        self.finished = False
-        self.noted = False
-        self.key: ApiKey | None = None
-        self.rate: RateState | None = None
-        self.route: Route | None = None
-        self._send = send
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        """Pass a message on; the first one gets the headers that every answer has."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
-            if (rate := self.rate) is not None:
-                headers += (
-                    (b"x-ratelimit-limit-requests", b"%d" % rate.limit),
-                    (b"x-ratelimit-remaining-requests", b"%d" % rate.remaining),
-                    (b"x-ratelimit-reset-requests", b"%.3fs" % rate.reset_s),
-                )
-            message["headers"] = headers
-        elif not message.get("more_body", False):
-            self.finished = True
-        await self._send(message)
 
 
 class Gateway:
@@ -147,7 +113,7 @@ class Gateway:
             return
         headers = Headers(raw=scope["headers"])
         named = headers.get("x-request-id", "")
-        exchange = _Exchange(scope, send, named if _REQUEST_ID.fullmatch(named) else new_id("req_"))
+        exchange = Exchange(scope, send, named if _REQUEST_ID.fullmatch(named) else new_id("req_"))
         route, path, allowed = self._table.find(scope["method"], scope["path"])
         exchange.route = route
         self._metrics.inflight.inc()
@@ -188,7 +154,7 @@ class Gateway:
             ).observe(time.perf_counter() - exchange.began)
 
     async def _admit(
-        self, exchange: _Exchange, route: Route, path: Mapping[str, str], headers: Headers, receive: Receive
+        self, exchange: Exchange, route: Route, path: Mapping[str, str], headers: Headers, receive: Receive
     ) -> BrainError | None:
         """Find out who asks and whether they may, and serve them; return what a stream broke with."""
         key = exchange.key = await self._who(route, headers)
@@ -227,7 +193,7 @@ class Gateway:
             return None
 
     def _call(
-        self, exchange: _Exchange, route: Route, path: Mapping[str, str], headers: Headers, receive: Receive
+        self, exchange: Exchange, route: Route, path: Mapping[str, str], headers: Headers, receive: Receive
     ) -> Call:
         return Call(
             request_id=exchange.request_id,
@@ -238,14 +204,14 @@ class Gateway:
             intake=Intake(receive, headers, max_bytes=self._bodies.of(route), patience_s=self._bodies.patience_s),
         )
 
-    async def _serve(self, exchange: _Exchange, route: Route, call: Call, receive: Receive) -> BrainError | None:
+    async def _serve(self, exchange: Exchange, route: Route, call: Call, receive: Receive) -> BrainError | None:
         """Let the handler answer, and send the answer; return what a stream broke with."""
         if route.body is Body.JSON:
             await call.body()
         failed: BrainError | None = None
         try:
             if route.makes_tokens:
-                async with _watched(exchange, receive):
+                async with watched(exchange, receive):
                     failed = await self._send(exchange, route, await route.handler(call))
             else:
                 repeat = call.header("idempotency-key") if route.creates else ""
@@ -255,6 +221,8 @@ class Gateway:
                     await self._ledger.flush()
                 failed = await self._send(exchange, route, reply)
         except BrainError as error:
+            if isinstance(error, Cancelled) and exchange.status:
+                self._metrics.streams_cut.labels(reason="left").inc()
             self._note(exchange, call, status_of(error), error.code)
             raise
         if route.makes_tokens:
@@ -263,7 +231,7 @@ class Gateway:
             )
         return failed
 
-    async def _send(self, exchange: _Exchange, route: Route, reply: Reply | Stream) -> BrainError | None:
+    async def _send(self, exchange: Exchange, route: Route, reply: Reply | Stream) -> BrainError | None:
         if isinstance(reply, Reply):
             await reply.send(exchange.send)
             return None
@@ -279,9 +247,6 @@ class Gateway:
             self._metrics.streams_cut.labels(reason="stalled").inc()
             _log.warning("reader_stalled", route=route.name, request_id=exchange.request_id)
             return Cancelled("The reader took nothing for too long.")
-        except Cancelled:
-            self._metrics.streams_cut.labels(reason="left").inc()
-            raise
         if failed is not None:
             self._metrics.streams_cut.labels(reason="failed").inc()
         return failed
@@ -314,7 +279,7 @@ class Gateway:
             raise
         return reply
 
-    async def _fail(self, exchange: _Exchange, error: BrainError) -> None:
+    async def _fail(self, exchange: Exchange, error: BrainError) -> None:
         """Answer with an error, where nothing has been said yet."""
         if isinstance(error, Unauthenticated | PermissionDenied):
             self._metrics.denied.labels(reason=error.code).inc()
@@ -332,7 +297,7 @@ class Gateway:
             reply.headers.append((b"connection", b"close"))
         await reply.send(exchange.send)
 
-    def _note(self, exchange: _Exchange, call: Call | None, status: int, reason: str = "") -> None:
+    def _note(self, exchange: Exchange, call: Call | None, status: int, reason: str = "") -> None:
         """Write to the audit log: changes, questions, and every refusal; plain reading is in the access metrics."""
         route, key = exchange.route, exchange.key
         exchange.noted = True
@@ -384,33 +349,3 @@ def _method(scope: MutableMapping[str, Any]) -> str:
 
 def _roles(key: ApiKey) -> str:
     return ", ".join(sorted(key.grant.roles)) or "none"
-
-
-@asynccontextmanager
-async def _watched(exchange: _Exchange, receive: Receive) -> AsyncIterator[None]:
-    """End the work within the block when the client leaves.
-
-    Raises:
-        Cancelled: The client left.
-    """
-    work = asyncio.current_task()
-    left = False
-
-    async def watch() -> None:
-        nonlocal left
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        # At the end of an answer servers report a disconnect too.
-        if not exchange.finished and work is not None:
-            left = True
-            work.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if left and work is not None and work.uncancel() == 0:
-            raise Cancelled("The client left.") from error
-        raise
-    finally:
-        watcher.cancel()

@@ -80,12 +80,13 @@ class Stream:
                 (b"x-accel-buffering", b"no"),
                 *self.headers,
             ]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": first, "more_body": True})
             failed: BrainError | None = None
             loop = asyncio.get_running_loop()
             try:
-                async with asyncio.timeout(None) as patience:
+                async with asyncio.timeout(stall_s) as patience:
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await send({"type": "http.response.body", "body": first, "more_body": True})
+                    patience.reschedule(None)
                     async for frame in frames:
                         patience.reschedule(loop.time() + stall_s)
                         await send({"type": "http.response.body", "body": frame, "more_body": True})

@@ -1,0 +1,5 @@
+"""The ingestion room over gRPC."""
+
+from gateway.backends.ingestion.room import IDEMPOTENT, GrpcIngestion
+
+__all__ = ["IDEMPOTENT", "GrpcIngestion"]

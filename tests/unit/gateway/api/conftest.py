@@ -1,0 +1,66 @@
+"""A gateway whose rooms are away: what is tested here happens before or after them."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.api.routing import Route, RouteTable
+from gateway.bootstrap import Assembled, assemble
+from gateway.domain.identity import KeyGrant
+from gateway.settings import GatewaySettings
+from services.chassis.auth import ANYONE, Role, generate_key_pair
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> GatewaySettings:
+    private, _ = generate_key_pair()
+    (tmp_path / "private.pem").write_bytes(private)
+    (tmp_path / "pepper").write_bytes(b"pepper")
+    return GatewaySettings(
+        database_url=f"sqlite:///{tmp_path / 'gateway.db'}",
+        ingestion_address="127.0.0.1:1",
+        retrieval_address="127.0.0.1:1",
+        generation_address="127.0.0.1:1",
+        chat_address="127.0.0.1:1",
+        token_private_key_file=tmp_path / "private.pem",
+        api_key_secret_file=tmp_path / "pepper",
+        state_dir=tmp_path,
+        max_json_bytes=4096,
+        max_upload_bytes=8192,
+        body_patience_s=0.2,
+        stall_s=0.2,
+    )
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def gateway(settings: GatewaySettings, registry: CollectorRegistry) -> AsyncIterator[Assembled]:
+    made = await assemble(settings, registry)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def key(gateway: Assembled) -> str:
+    """A contributor's key."""
+    grant = KeyGrant(tenant="acme", subject="ann", roles=frozenset({Role.CONTRIBUTOR}))
+    return (await gateway.services.keys.create(grant))[1]
+
+
+@pytest.fixture
+def serve(gateway: Assembled) -> Callable[..., None]:
+    """Serve these routes instead of the real ones."""
+
+    def replace(*routes: Route) -> None:
+        policy: dict[str, Any] = {route.name: ANYONE for route in routes}
+        gateway.app._table = RouteTable(routes, policy)
+        gateway.app._policy = policy
+
+    return replace
