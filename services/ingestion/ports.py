@@ -7,7 +7,7 @@ from typing import Protocol
 
 from services.chassis.jobs.table import Job
 from services.ingestion.domain.batches import FileBatch
-from services.ingestion.domain.collections import Collection
+from services.ingestion.domain.collections import Collection, CollectionUse
 from services.ingestion.domain.deletion import Deletion
 from services.ingestion.domain.documents import Attributes, Document, DocumentQuery, Page, Version
 from services.ingestion.domain.facts import Fact
@@ -115,7 +115,11 @@ class Reading(Protocol):
         ...
 
     async def collection(self, tenant: str, collection_id: str) -> Collection | None:
-        """Return a collection with its use."""
+        """Return a collection, without its use: that is counted over all its documents."""
+        ...
+
+    async def collection_use(self, collection_id: str) -> CollectionUse:
+        """Return what a collection holds."""
         ...
 
     async def collections(self, tenant: str, page: Page, *, name: str) -> list[Collection]:

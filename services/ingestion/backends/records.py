@@ -72,11 +72,15 @@ class Records(ABC):
         return [file_of(row) for row in await self.rows(select(files).where(files.c.expires_at <= now).limit(_IN))]
 
     async def collection(self, tenant: str, collection_id: str) -> Collection | None:
-        """Return a collection with its use."""
-        found = await self._collections(
+        """Return a collection, without its use."""
+        row = await self.first(
             select(collections).where(collections.c.tenant == tenant, collections.c.collection_id == collection_id)
         )
-        return found[0] if found else None
+        return None if row is None else collection_of(row, CollectionUse())
+
+    async def collection_use(self, collection_id: str) -> CollectionUse:
+        """Return what a collection holds."""
+        return (await self._use([collection_id]))[collection_id]
 
     async def collections(self, tenant: str, page: Page, *, name: str) -> list[Collection]:
         """Return collections with their use."""
@@ -91,7 +95,8 @@ class Records(ABC):
         """Return collections that expired."""
         columns = collections.c
         over = (columns.expires_after_days > 0) & (columns.last_active_at + columns.expires_after_days * _DAY_S <= now)
-        return await self._collections(select(collections).where(over).limit(_IN))
+        rows = await self.rows(select(collections).where(over).limit(_IN))
+        return [collection_of(row, CollectionUse()) for row in rows]
 
     async def document(self, tenant: str, document_id: str) -> Document | None:
         """Return a document."""
@@ -197,11 +202,6 @@ class Records(ABC):
     async def _document(self, *conditions: ColumnElement[bool]) -> Document | None:
         row = await self.first(document_query().where(*conditions))
         return None if row is None else document_of(row)
-
-    async def _collections(self, query: Select[Any]) -> list[Collection]:
-        rows = await self.rows(query)
-        use = await self._use([row.collection_id for row in rows])
-        return [collection_of(row, use[row.collection_id]) for row in rows]
 
     async def _use(self, collection_ids: Sequence[str]) -> dict[str, CollectionUse]:
         """Return what collections hold."""

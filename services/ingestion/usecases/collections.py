@@ -75,7 +75,8 @@ class Collections:
         Raises:
             NotFound: None in the caller's tenant.
         """
-        return await collection_for(self._ledger, caller, collection_id)
+        found = await collection_for(self._ledger, caller, collection_id)
+        return replace(found, use=await self._ledger.collection_use(collection_id))
 
     async def list(self, caller: Caller, page: Page, *, name: str) -> tuple[list[Collection], bool]:
         """Return a page of the tenant's collections, and whether more follow."""
@@ -94,7 +95,7 @@ class Collections:
             present = await managed_collection(change, caller, collection_id)
             changed = replace(_changed(present, wanted), last_active_at=self._now())
             await change.put_collection(changed)
-        return changed
+        return replace(changed, use=await self._ledger.collection_use(collection_id))
 
     async def delete(self, caller: Caller, collection_id: str) -> int:
         """Delete a collection with all its documents; return how many go with it.

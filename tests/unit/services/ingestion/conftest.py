@@ -120,8 +120,8 @@ class Retrieval(withhold_pb2_grpc.WithholdServiceServicer):
                 document_id = event.deleted.document_id
                 gone = [key for key in self.chunks if key[0] == document_id]
                 count = sum(len(self.chunks.pop(key).chunks) for key in gone)
-                fact = index_pb2.DocumentRemoved(document_id=document_id, removed_count=count, remaining_count=0)
-                await self.say(envelope.tenant, index_pb2.IndexEvent(document_removed=fact), document_id)
+                removed = index_pb2.DocumentRemoved(document_id=document_id, removed_count=count, remaining_count=0)
+                await self.say(envelope.tenant, index_pb2.IndexEvent(document_removed=removed), document_id)
 
     async def index(self, tenant: str, document_id: str, version: int) -> None:
         fact = index_pb2.VersionIndexed(document_id=document_id, version=version, chunk_count=1)

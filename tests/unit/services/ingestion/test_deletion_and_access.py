@@ -109,7 +109,7 @@ async def test_the_key_of_a_deleted_document_is_free_at_once(room: Room) -> None
 
 async def test_an_upload_of_bytes_that_are_deleted_meanwhile_keeps_them(room: Room) -> None:
     collection_id = await room.collection()
-    for number in range(8):
+    for number in range(4):
         data = b"Note number %d." % number
         old = await room.indexed(collection_id, data)
         await room.delete(old.document_id)

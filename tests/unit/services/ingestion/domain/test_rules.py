@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.auth import Caller, Role
@@ -182,6 +182,7 @@ def test_a_receipt_keeps_the_larger_count() -> None:
     assert not again.with_counts([StoreCount("blobs", 0, 1, counted=True)]).is_clean
 
 
+@settings(max_examples=25)
 @given(
     st.lists(
         st.builds(
