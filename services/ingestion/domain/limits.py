@@ -12,7 +12,8 @@ class Limits:
     """Limits of one reading; the process's own ones are held by the kernel.
 
     Attributes:
-        memory_bytes: Address space of the child; the preloaded parsers take about 300 MiB of it.
+        memory_bytes: Address space of the child, more than it ever occupies: 250 MiB of it are the preloaded parsers, and
+            reading a scanned A4 page reserves more than 1 GiB.
         cpu_s: Computing time of the child.
         wall_s: Time from start to result.
         result_bytes: Size of the result that the child may send.
@@ -28,7 +29,7 @@ class Limits:
         ocr_s: Computing time spent on reading scans; pages after that are named in a warning.
     """
 
-    memory_bytes: int = 1024 * _MIB
+    memory_bytes: int = 2048 * _MIB
     cpu_s: int = 120
     wall_s: int = 180
     result_bytes: int = 256 * _MIB

@@ -7,6 +7,8 @@ from typing import Any, Final
 __all__ = ["Line", "read_lines"]
 
 _LEAST_SCORE: Final = 0.5
+# Lines are found in a picture of this size (and read in the full one): larger ones do not fit the memory of a child.
+_DETECTION_SIDE: Final = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,19 @@ class Line:
 
 
 def read_lines(picture: Any) -> list[Line]:
-    """Return the lines in an RGB picture (an array of height, width, 3 bytes), in reading order."""
-    found, _ = _engine()(picture[:, :, ::-1])
+    """Return the lines in an RGB picture (an array of height, width, 3 bytes), in reading order.
+
+    Raises:
+        MemoryError: The child's memory does not hold the engine's work.
+    """
+    from rapidocr_onnxruntime.utils.infer_engine import ONNXRuntimeError  # noqa: PLC0415  as below
+
+    try:
+        found, _ = _engine()(picture[:, :, ::-1])
+    except ONNXRuntimeError as error:
+        if "bad_alloc" in str(error) or "allocate" in str(error):
+            raise MemoryError from error
+        raise
     lines = []
     for corners, text, score in found or []:
         if float(score) >= _LEAST_SCORE and text.strip():
@@ -37,4 +50,6 @@ def _engine() -> Any:
     from rapidocr_onnxruntime import RapidOCR  # noqa: PLC0415
 
     cv2.setNumThreads(1)
-    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
+    return RapidOCR(
+        intra_op_num_threads=1, inter_op_num_threads=1, det_limit_type="max", det_limit_side_len=_DETECTION_SIDE
+    )
