@@ -78,7 +78,8 @@ def announced(name: str, read: ParsedDocument, collection: str, filename: str) -
 def benefits() -> Collection:
     """50 questions with the pages that answer them; an answer is right when a cited page is among the first five."""
     folder = DATA / "benefits"
-    documents, texts = [], {}
+    documents: list[Document] = []
+    texts: dict[str, str] = {}
     for path in sorted((*folder.glob("*.pdf"), *folder.glob("*.md"))):
         read = parsed(path, path.name)
         documents.append(announced(f"benefits_{path.stem}", read, "vs_benefits", path.name))
@@ -110,7 +111,8 @@ def benefits() -> Collection:
 
 def banking() -> Collection:
     """97 tasks, each with the documents that it takes; a document ranks by its best passage."""
-    documents, texts = [], {}
+    documents: list[Document] = []
+    texts: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted((DATA / "banking" / "documents").rglob("*.json")):
             row = json.loads(path.read_text())

@@ -16,7 +16,6 @@ from brain.retrieval.v1 import embedding_pb2, rerank_pb2, search_pb2, withhold_p
 from services.chassis.auth import Role
 from tests.retrieval_room import RetrievalRoom, document
 
-
 # One process serves all tests that do not kill it: each has a tenant of its own, which is what tenants are for.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
