@@ -33,7 +33,10 @@ class KeyGrant:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept: never the secret itself; `hint` is its first characters."""
+    """A key as it is kept: never the secret itself; `hint` is its first characters.
+
+    `revoked_at` may lie ahead: a rotated key lives on until then.
+    """
 
     id: str
     grant: KeyGrant
@@ -49,7 +52,7 @@ class ApiKey:
 
     def is_good(self, now: datetime) -> bool:
         """Return whether the key opens anything at `now`."""
-        return self.revoked_at is None and (self.grant.expires_at is None or now < self.grant.expires_at)
+        return all(end is None or now < end for end in (self.revoked_at, self.grant.expires_at))
 
 
 def new_secret(random: Callable[[int], str] = secrets.token_urlsafe) -> tuple[str, str]:
