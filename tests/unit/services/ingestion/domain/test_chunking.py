@@ -47,7 +47,9 @@ def drafted(steps: list[tuple[object, ...]]) -> ParsedText:
 
 
 @given(STEPS, st.integers(8, 60), st.integers(0, 4))
-def test_chunks_hold_the_whole_text_within_their_bounds(steps: list[tuple[object, ...]], size: int, overlap: int) -> None:
+def test_chunks_hold_the_whole_text_within_their_bounds(
+    steps: list[tuple[object, ...]], size: int, overlap: int
+) -> None:
     parsed = drafted(steps)
     chunks = chunks_of(parsed, size, min(overlap, size // 2))
     covered: set[int] = set()
