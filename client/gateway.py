@@ -16,7 +16,12 @@ __all__ = ["Gateway"]
 # An answer on a slow machine takes its time; what does not connect at once never will.
 _TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
 _PAGE: Final = 1000
-_BY_STATUS: Final = {400: UsageError, 401: RefusedError, 403: RefusedError, 404: NotFoundError, 503: UnreachableError}
+_BY_STATUS: Final = {
+    **dict.fromkeys((400, 413, 422), UsageError),
+    **dict.fromkeys((401, 403), RefusedError),
+    404: NotFoundError,
+    **dict.fromkeys((502, 503, 504), UnreachableError),
+}
 
 
 class Gateway:

@@ -108,7 +108,9 @@ def test_an_error_inside_a_stream_is_raised_in_the_gateways_words(wire: Wire) ->
         (401, RefusedError),
         (403, RefusedError),
         (404, NotFoundError),
+        (413, UsageError),
         (503, UnreachableError),
+        (504, UnreachableError),
         (500, GatewayError),
     ],
 )
