@@ -7,6 +7,7 @@ from typing import Any, Final
 import pypdfium2.raw as pdfium_c
 
 from services.ingestion.backends.parsers.pdf_layout import Box, Line
+from services.ingestion.backends.parsers.source import invalid
 from services.ingestion.domain.draft import normalise
 
 __all__ = ["page_lines"]
@@ -17,11 +18,17 @@ _BOLD: Final = 600
 
 
 def page_lines(page: Any, *, max_chars: int) -> list[Line]:
-    """Return the lines of a page in reading order; at most `max_chars` characters of it."""
+    """Return the lines of a page in reading order.
+
+    Raises:
+        Unreadable: It holds more than `max_chars` characters, as only harmful pages do.
+    """
     textpage = page.get_textpage()
     handle = textpage.raw
     height = page.get_height()
-    count = min(pdfium_c.FPDFText_CountChars(handle), max_chars)
+    count = pdfium_c.FPDFText_CountChars(handle)
+    if count > max_chars:
+        raise invalid(f"A page of the file holds more than {max_chars:,} characters of text.")
     lines: list[Line] = []
     collector = _LineCollector(handle, height)
     for index in range(count):
