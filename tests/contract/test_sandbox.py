@@ -30,11 +30,11 @@ def fork() -> None:
 
 
 def write_file() -> None:
-    Path("/tmp/written-by-a-child").write_text("x")  # noqa: S108  it must not come to be
+    Path("/tmp/written-by-a-child").write_text("x")
 
 
 def remove_file() -> None:
-    os.unlink("/tmp/no-such-file")  # noqa: PTH108, S108  the call itself is denied
+    os.unlink("/tmp/no-such-file")  # noqa: PTH108  the call itself is denied
 
 
 def signal_parent() -> None:

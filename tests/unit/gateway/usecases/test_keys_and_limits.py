@@ -107,7 +107,9 @@ def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
     key = ApiKey("key_1", GRANT, "cb-…", datetime.now(UTC))
     assert all(limits.take(key)[1] for _ in range(60))
     state, allowed = limits.take(key)
-    assert (allowed, state.remaining, state.reset_s) == (False, 0, pytest.approx(1.0))
+    assert not allowed
+    assert state.remaining == 0
+    assert state.reset_s == pytest.approx(1.0)
     clock[0] = 1.0
     assert limits.take(key)[1]
     assert not limits.take(key)[1]
