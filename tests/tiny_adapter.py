@@ -51,8 +51,8 @@ def train_adapter(model: str, target: str) -> None:
     ]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
     ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
-    optimizer = torch.optim.AdamW([it for it in net.parameters() if it.requires_grad], lr=2e-3)
-    for _ in range(25):
+    optimizer = torch.optim.AdamW([it for it in net.parameters() if it.requires_grad], lr=1e-2)
+    for _ in range(8):
         loss = net(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()

@@ -152,11 +152,9 @@ async def _engine(settings: GenerationSettings) -> tuple[Engine, Shapes]:
 
 async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
     """Start the real engine; its environment is set before anything of it is imported."""
-    from services.generation.backends.orphan_guard import MARK, OrphanGuard  # noqa: PLC0415
+    from services.generation.backends.orphan_guard import OrphanGuard  # noqa: PLC0415
 
-    # Before the engine's processes, which inherit the mark.
     guard = OrphanGuard()
-    os.environ[MARK] = guard.value
     packaged = settings.model == PACKAGED
     os.environ |= {
         # Whole GiB; with eager mode an explicit size skips the engine's warm-up.
@@ -205,7 +203,8 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
         eager={"auto": None, "true": True, "false": False}[settings.eager],
         max_num_seqs=settings.max_num_seqs,
     )
-    return await VllmEngine.start(options, guard), shapes
+    with guard.watching():
+        return await VllmEngine.start(options, guard), shapes
 
 
 def _adaptable(shapes: Shapes) -> frozenset[str]:

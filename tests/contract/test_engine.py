@@ -190,8 +190,8 @@ async def test_scores_tell_likely_from_unlikely(client: Client) -> None:
     for score in (likely, unlikely):
         assert score.token_count == len(score.token_logprobs) > 0
         assert score.logprob == pytest.approx(sum(score.token_logprobs), abs=1e-4)
-    many = await client.score(prompt, *[f" word{number}" for number in range(64)])
-    assert len(many) == 64
+    many = await client.score(prompt, *[f" word{number}" for number in range(8)])
+    assert len(many) == 8
     for wrong in ([], [""], ["x"] * 65):
         with pytest.raises(InvalidInput) as caught:
             await client.score(prompt, *wrong)

@@ -1,41 +1,64 @@
 """Makes sure that the engine's processes never outlive this one.
 
 The engine runs in child processes that a SIGKILL of this process would leave behind, with their memory and their ports.
-A shell of one megabyte waits for the end of a pipe whose other end only this process holds, then kills every process
-that carries this process's mark in its environment.
+A shell of one megabyte reads from a pipe whose other end only this process holds: it is told which processes there are,
+and kills them when the pipe ends. (They cannot be found by a mark in their environment: they rename themselves, which
+overwrites it.)
 """
 
 import subprocess
-import uuid
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["MARK", "OrphanGuard"]
+import psutil
 
-# The name of the environment variable that children inherit.
-MARK: Final = "BRAIN_ENGINE_OWNER"
-_SCRIPT: Final = """
-read -r _
-for folder in /proc/[0-9]*; do
-  if grep -qzx "$1" "$folder/environ" 2>/dev/null; then kill -9 "${folder#/proc/}" 2>/dev/null; fi
-done
-"""
+__all__ = ["OrphanGuard"]
+
+# Each line is the whole list; the last one counts.
+_SCRIPT: Final = 'while read -r line; do pids=$line; done; [ -z "$pids" ] || kill -9 $pids'
+_LOOK_EVERY_S: Final = 0.5
 
 
 class OrphanGuard:
-    """Holds the pipe. Start it before the children, which must get `MARK=value` in their environment."""
+    """Holds the pipe. Start it before the engine's processes."""
 
     def __init__(self) -> None:
-        self.value = uuid.uuid4().hex
-        self._shell = subprocess.Popen(  # noqa: S603  a fixed script and a value of our own
-            ["/bin/sh", "-c", _SCRIPT, "orphan-guard", f"{MARK}={self.value}"],
+        self._shell = subprocess.Popen(  # noqa: S603  a fixed script
+            ["/bin/sh", "-c", _SCRIPT],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # A signal to the whole group must not take the guard first. Its own environment carries no mark.
+            # A signal to the whole group must not take the guard first.
             start_new_session=True,
-            env={"PATH": "/usr/bin:/bin"},
         )
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Tell of processes that begin within the block, and at its end of those that stay."""
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(_LOOK_EVERY_S):
+                self._tell()
+
+        thread = threading.Thread(target=look, name="orphan-guard", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._tell()
+
     def close(self) -> None:
-        """Clear away whatever is left of the children, and the guard itself."""
+        """Clear away whatever is left of the engine's processes, and the guard itself."""
+        self._tell()
         self._shell.communicate(timeout=10)
+
+    def _tell(self) -> None:
+        pids = (str(it.pid) for it in psutil.Process().children(recursive=True) if it.pid != self._shell.pid)
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(f"{' '.join(pids)}\n".encode())
+        self._shell.stdin.flush()

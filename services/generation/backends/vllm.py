@@ -226,7 +226,7 @@ class VllmEngine:
             await self._llm.add_lora(_lora(adapter))
         except EngineDeadError as error:
             raise _dead(error) from error
-        except Exception as error:  # noqa: BLE001  whatever the engine's loader raises is about these files
+        except Exception as error:  # whatever the engine's loader raises is about these files
             raise InvalidInput(f"path: the engine refuses the adapter ({_reason(error)}).", param="path") from error
 
     async def unload(self, adapter: Adapter) -> None:

@@ -1,0 +1,51 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+# A process that guards a child of its own, which overwrites nothing and ignores everything but SIGKILL.
+_OWNER = """
+import subprocess, sys, time
+from services.generation.backends.orphan_guard import OrphanGuard
+guard = OrphanGuard()
+with guard.watching():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+if sys.argv[1] == "stay":
+    time.sleep(600)
+guard.close()
+child.wait()
+"""
+
+
+def owner(then: str) -> tuple[subprocess.Popen[bytes], int]:
+    process = subprocess.Popen([sys.executable, "-c", _OWNER, then], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def gone(pid: int) -> bool:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_killed_owner_takes_its_children_along() -> None:
+    process, child = owner("stay")
+    assert psutil.pid_exists(child)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert gone(child)
+
+
+def test_what_is_left_at_the_end_is_cleared_away() -> None:
+    process, child = owner("close")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert gone(child)
