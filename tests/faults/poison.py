@@ -188,10 +188,10 @@ def _pdfs() -> Iterator[Poison]:
         ),
         "pages",
     )
-    flood = zlib.compress(b"BT /F1 9 Tf (all work and no play) Tj ET\n" * 2_000_000, 6)
+    flood = zlib.compress(b"BT /F1 9 Tf (all work and no play) Tj ET\n" * 300_000, 6)
     page = b"<</Type/Page/MediaBox[0 0 612 792]/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>"
     stream = b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(flood), flood)
-    yield Poison("flood.pdf", _objects(catalogue, b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream), "")
+    yield Poison("flood.pdf", _objects(catalogue, b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream), None)
     huge = b"<</Type/Page/MediaBox[0 0 9000000 9000000]/Parent 2 0 R>>"
     yield Poison("huge-page.pdf", _objects(catalogue, b"<</Type/Pages/Kids[3 0 R]/Count 1>>", huge), "No text")
     yield Poison("nothing.pdf", b"%PDF-1.7\n", "damaged")
