@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from rapidfuzz import fuzz
 
-from services.chat.domain import facts
+from services.chat.domain import facts, polarity
 from services.chat.domain.turn import Citation, Evidence, Source
 from services.chat.domain.words import Stretch, Token, clauses, content, sentences, tokens
 
@@ -161,6 +161,9 @@ def _coverage(reading: _Reading, window: Window) -> float:
         if _has(window, token, frozenset()):
             have += weight
             inside += weight
+        elif facts.is_quantity(token):
+            # "thirty" and "30", "dollars" and "$": whether they agree is for the check of numbers to say.
+            have += weight
         elif token.stem in also:
             have += weight
     if not total or inside < total / 3:
@@ -189,9 +192,10 @@ def _contradicted(reading: _Reading, window: Window) -> bool:
         if others or facts.missing_names(absent, window.before):
             return True
     return not (
-        facts.negation_agrees(statement, source)
-        and facts.opposites_agree(statement, source)
+        polarity.negation_agrees(statement, source)
+        and polarity.opposites_agree(statement, source)
         and facts.roles_agree(statement, source)
+        and facts.nothing_replaced(statement, source)
     )
 
 

@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from itertools import combinations, pairwise
 
 from rapidfuzz import fuzz
 
-from services.chat.domain.lexicon import NEGATIONS, OPPOSITES
 from services.chat.domain.words import Token, stem, tokens
 
 _WORD_NUMBERS = {
@@ -166,6 +165,11 @@ _DATES = (
 )
 
 
+def is_quantity(token: Token) -> bool:
+    """Whether a word is a number or a unit with a sign of its own, which may stand in a source in another form."""
+    return token.is_number or token.norm in _WORD_NUMBERS or len(_UNIT_WORDS.get(token.norm, "day")) == 1
+
+
 def dates(text: str) -> tuple[tuple[Date, int, int], ...]:
     """Return the dates of a text with their offsets, without overlap."""
     found: list[tuple[Date, int, int]] = []
@@ -291,96 +295,43 @@ def missing_names(wanted: Iterable[str], text: str) -> tuple[str, ...]:
     )
 
 
-_CLAUSE_BREAK = re.compile(
-    r"[.!?;:,](?=\s)|\n|\b(?:but|however|although|though|while|whereas|if|because|unless|except)\b", re.IGNORECASE
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Clause:
-    """The content of a clause by stem, and whether it denies."""
-
-    stems: frozenset[str]
-    negated: bool
-
-
-def _clauses(text: str) -> list[_Clause]:
-    found: list[_Clause] = []
-    start = 0
-    for end in (*(match.start() for match in _CLAUSE_BREAK.finditer(text)), len(text)):
-        words = tokens(text[start:end])
-        stems = frozenset(token.stem for token in words if token.is_content and token.norm not in NEGATIONS)
-        if stems:
-            found.append(_Clause(stems, _denies(words)))
-        start = end
-    return found
-
-
-def _denies(words: tuple[Token, ...]) -> bool:
-    # Two negations make none ("not without"), and "not only" denies nothing.
-    count = sum(
-        token.norm in NEGATIONS and not (position + 1 < len(words) and words[position + 1].norm in {"only", "just"})
-        for position, token in enumerate(words)
-    )
-    return count % 2 == 1
-
-
-def negation_agrees(statement: str, source: str) -> bool:
-    """Whether each clause of the statement denies exactly when the clause of the source nearest to it by words does."""
-    theirs = _clauses(source)
-    for clause in _clauses(statement):
-        best = max((len(clause.stems & other.stems) for other in theirs), default=0)
-        if not best:
-            continue
-        nearest = [other for other in theirs if len(clause.stems & other.stems) == best]
-        if all(other.negated != clause.negated for other in nearest):
-            return False
-    return True
-
-
-_OPPOSITE_PHRASES = (
-    ("in-network", "out-of-network"),
-    ("full-time", "part-time"),
-    ("on-site", "remote"),
-    ("opt in", "opt out"),
-)
-
-
-@lru_cache(maxsize=1)
-def _opposites() -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for pair in OPPOSITES:
-        one, other = (stem(word) for word in pair.split("/"))
-        found.setdefault(one, set()).add(other)
-        found.setdefault(other, set()).add(one)
-    return {word: frozenset(others) for word, others in found.items()}
-
-
-def opposites_agree(statement: str, source: str) -> bool:
-    """Whether the statement holds no word or phrase whose opposite alone stands in the source."""
-    mine, theirs = statement.casefold(), source.casefold()
-    for pair in _OPPOSITE_PHRASES:
-        for one, other in (pair, pair[::-1]):
-            if one in mine and other in theirs and one not in theirs and other not in mine:
-                return False
-    stems = {token.stem for token in tokens(source)}
-    table = _opposites()
-    return not any(
-        token.stem not in stems and table.get(token.stem, frozenset()) & stems for token in tokens(statement)
-    )
-
-
 def roles_agree(statement: str, source: str) -> bool:
-    """Whether two or more names stand in the same order in both, unless one of the two texts is passive."""
+    """Whether the names of a statement that begins with one stand mostly in the same order in the source.
+
+    One of the two texts may be passive: "A leads B" and "B is led by A" say the same.
+    """
     mine = list(dict.fromkeys(names(statement)))
+    opening = tokens(statement)[:1]
+    if len(mine) < 2 or not opening or opening[0].norm not in mine:
+        return True
     words = tokens(source)
     place: dict[str, int] = {}
     for position, token in enumerate(words):
         place.setdefault(token.norm, position)
-    common = [name for name in mine if name in place]
-    if len(common) < 2:
-        return True
-    # "A leads B" and "B is led by A" say the same.
+    order = [place[name] for name in mine if name in place]
     passive = any(token.norm == "by" for token in tokens(statement)) != any(token.norm == "by" for token in words)
-    order = [place[name] for name in common]
-    return passive or order != sorted(order, reverse=True)
+    pairs = list(combinations(order, 2))
+    turned = sum(first > second for first, second in pairs)
+    return passive or turned * 2 <= len(pairs)
+
+
+def nothing_replaced(statement: str, source: str) -> bool:
+    """Whether a statement is not a copy of the source but for one content word that took another one's place.
+
+    "covers acupuncture for employees" copies "covers massage for employees" but for the word that matters. A statement
+    with more words of its own is a paraphrase, and similarity decides.
+    """
+    mine = [token for token in tokens(statement) if token.is_content]
+    theirs = [token.stem for token in tokens(source) if token.is_content]
+    known = set(theirs)
+    own = [
+        at
+        for at, token in enumerate(mine)
+        if token.stem not in known and not is_quantity(token) and not token.is_generic
+    ]
+    if len(own) != 1:
+        return True
+    at = own[0]
+    if at == len(mine) - 1:
+        return at < 2 or (mine[at - 2].stem, mine[at - 1].stem) not in set(pairwise(theirs[:-1]))
+    return at == 0 or (mine[at - 1].stem, mine[at + 1].stem) not in set(zip(theirs, theirs[2:], strict=False))

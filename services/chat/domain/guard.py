@@ -22,7 +22,7 @@ _TAG = re.compile(r"</?[A-Za-z!][^<>]*>")
 _URL = re.compile(r"\S+")
 # What may still become one of the above when more text comes.
 _UNFINISHED = re.compile(
-    r"(?:\s+|!|\b(?:h|ht|htt|https?|https?:|https?:/|f|ft|ftp|ftp:|ftp:/|w|ww|www|d|da|dat|data|j|ja|jav|java\w{0,6}))$",
+    r"\s*(?:!|\b(?:h|ht|htt|https?|https?:|https?:/|f|ft|ftp|ftp:|ftp:/|w|ww|www|d|da|dat|data|j|ja|jav|java\w{0,6}))?$",
     re.IGNORECASE,
 )
 # A construct that is not closed after this many characters is plain text.
@@ -85,13 +85,11 @@ class AnswerGuard:
                 out.append(lead.rstrip(" "))
                 self._pending = lead[len(lead.rstrip(" ")) :] + self._pending
                 break
-            out.append(lead)
             length, text = taken
             self._pending = self._pending[length:]
-            if not text and self._pending[:1] in {"", " ", ".", ",", ";", ":", "!", "?"}:
-                # "supported [1]." becomes "supported."
-                out = ["".join(out).rstrip(" ")]
-            out.append(text)
+            # "supported [1]." becomes "supported.": the space before something that vanishes goes with it.
+            joins = not text and not self._pending[:1].isalnum()
+            out += [lead.rstrip(" ") if joins else lead, text]
         return "".join(out)
 
     def _construct(self, *, last: bool) -> tuple[int, str] | None:
@@ -101,8 +99,8 @@ class AnswerGuard:
             return self._bracket(text, last=last)
         if text[0] == "<":
             tag = _TAG.match(text)
-            if tag:
-                return len(tag.group()), ""
+            if tag and (last or len(text) > tag.end()):
+                return tag.end(), ""
             plain = len(text) > 1 and not (text[1].isalpha() or text[1] in "/!")
             return (1, "<") if plain or last or len(text) > _LONGEST_CONSTRUCT else None
         url = _URL.match(text)
@@ -114,6 +112,8 @@ class AnswerGuard:
 
     def _bracket(self, text: str, *, last: bool) -> tuple[int, str] | None:
         link = _IMAGE_OR_LINK.match(text)
+        if link and not last and len(text) == link.end():
+            return None
         if link:
             kept = link.group() if self._allows(link["url"]) else ("" if link["image"] else link["text"])
             return link.end(), kept

@@ -128,7 +128,7 @@ def fit(budget: Budget, counts: Counts, *, passages: Sequence[Passage], history:
         history: Oldest first.
     """
     answer = min(budget.answer, budget.window - counts.fixed - _SLACK)
-    if answer < _LEAST_ANSWER:
+    if answer < min(_LEAST_ANSWER, budget.answer):
         return None
     trimmed = []
     if answer < budget.answer:

@@ -9,7 +9,7 @@ from services.chat.domain.turn import Passage
 from services.chat.ports import Library
 
 # Neighbourhoods whose similarity is asked for: the best by words.
-_NEAREST = 8
+_NEAREST = 4
 
 
 @dataclass(frozen=True, slots=True)
