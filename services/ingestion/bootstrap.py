@@ -139,10 +139,13 @@ async def join(
     ledger = SqlLedger(stores.database, jobs=stores.jobs, outbox=Outbox(tables.outbox), on_kept=ring)
     usecases = _usecases(settings, stores=stores, ledger=ledger, channel=channel, metrics=metrics)
     if role is not Role.SERVE:
+        sandbox: SandboxedReader | None = None
+        if reader is None:
+            reader = sandbox = _sandbox(settings, life)
         read = ReadVersion(
             ledger=ledger,
             blobs=stores.blobs,
-            reader=reader or await _reader(settings, life),
+            reader=reader,
             form=ProtobufChunks(),
             metrics=metrics,
             scratch=_scratch(settings),
@@ -161,7 +164,7 @@ async def join(
         await usecases.sweep.leftovers()
         life.spawn(relay.run(), name="outbox")
         life.spawn(_consumer(stores.log, usecases, metrics).run(), name="index-events")
-        life.spawn(worker.run(), name="parse-jobs")
+        life.spawn(_work(worker, sandbox, _scratch(settings)), name="parse-jobs")
         life.spawn(_sweep(usecases.sweep, settings.sweep_interval_s), name="sweep")
         life.spawn(_watch_queue(stores.jobs, metrics), name="queue")
     address = "" if role is Role.WORK else await _listen(settings, life, usecases, registry)
@@ -258,16 +261,22 @@ async def _listen(
     return address
 
 
-async def _reader(settings: IngestionSettings, life: Lifecycle) -> DocumentReader:
-    """Return the reader whose every reading happens in a child process, warmed up."""
+def _sandbox(settings: IngestionSettings, life: Lifecycle) -> SandboxedReader:
+    """Return the reader whose every reading happens in a child process."""
     reader = SandboxedReader(
         limits=Limits(max_bytes=settings.max_document_bytes),
         concurrency=settings.parse_concurrency,
         require_seccomp=settings.require_seccomp,
     )
     life.on_stop(reader.close, name="reader")
-    await reader.start(_scratch(settings))
     return reader
+
+
+async def _work(worker: EmbeddedWorker, sandbox: SandboxedReader | None, scratch: Path) -> None:
+    """Read documents; loading the parsers takes seconds, in which callers are served already."""
+    if sandbox is not None:
+        await sandbox.start(scratch)
+    await worker.run()
 
 
 def _consumer(log: EventLog, usecases: _UseCases, metrics: Metrics) -> EventConsumer:
