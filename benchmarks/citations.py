@@ -164,7 +164,15 @@ def held(truth: str, answer: str) -> float:
 def sentences(text: str) -> list[str]:
     """Return the running sentences of a text."""
     found = [" ".join(one.split()) for block in re.split(r"\n\s*\n", text) for one in _SENTENCE.split(block)]
-    return [one for one in found if 40 <= len(one) <= 300 and one.endswith(".") and one[0].isupper() and "|" not in one]
+    # Markup and addresses are left out: the answer's guard rewrites links, and the sentence would not be there to be judged.
+    return [
+        one
+        for one in found
+        if 40 <= len(one) <= 300
+        and one.endswith(".")
+        and one[0].isupper()
+        and not re.search(r"[|<>\[\]{}*_`]|://|www\.", one)
+    ]
 
 
 def answered_cases(questions: Sequence[Question], seen: Seen) -> list[Case]:
