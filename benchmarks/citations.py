@@ -165,13 +165,14 @@ def sentences(text: str) -> list[str]:
     """Return the running sentences of a text."""
     found = [" ".join(one.split()) for block in re.split(r"\n\s*\n", text) for one in _SENTENCE.split(block)]
     # Markup and addresses are left out: the answer's guard rewrites links, and the sentence would not be there to be judged.
+    # So is what ends in the number of a list's next item: changed, it would leave the sentence as true as before.
     return [
         one
         for one in found
         if 40 <= len(one) <= 300
         and one.endswith(".")
         and one[0].isupper()
-        and not re.search(r"[|<>\[\]{}*_`]|://|www\.", one)
+        and not re.search(r"[|<>\[\]{}*_`]|://|www\.|\s\d+\.$", one)
     ]
 
 
