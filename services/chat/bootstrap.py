@@ -88,6 +88,7 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
         texts=texts,
         answerable=CALIBRATED.answer,
         temperature=settings.temperature,
+        frequency_penalty=settings.frequency_penalty,
         most_history=settings.most_history,
         metrics=metrics,
         clock=clock,

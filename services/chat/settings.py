@@ -17,6 +17,8 @@ class ChatSettings(RoomSettings):
         stall_timeout_s: Longest wait between two steps of the engine.
         top_k: Passages sought when the caller does not say.
         temperature: Temperature of grounded answers when the caller does not say; 0 is greedy.
+        frequency_penalty: Penalty on tokens that a grounded answer repeats when the caller does not say: small models
+            fall into loops without one.
         most_history: Most earlier turns that are read from a stored conversation.
         allowed_link_hosts: Hosts that links in grounded answers may lead to; `.example.com` allows all below it.
     """
@@ -31,5 +33,6 @@ class ChatSettings(RoomSettings):
     stall_timeout_s: float = Field(default=60.0, gt=0)
     top_k: int = Field(default=5, ge=1, le=50)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    frequency_penalty: float = Field(default=0.3, ge=-2, le=2)
     most_history: int = Field(default=20, ge=0, le=200)
     allowed_link_hosts: tuple[str, ...] = ()

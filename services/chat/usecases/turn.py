@@ -59,6 +59,7 @@ class AnswerTurn:
         texts: The prompt texts.
         answerable: Support below which a strict turn is refused before generation.
         temperature: Temperature of grounded answers when the caller does not say.
+        frequency_penalty: The same for the penalty on repeated tokens.
         most_history: Most earlier turns that are read from a stored conversation.
         metrics: The room's metrics.
         clock: The time.
@@ -79,6 +80,7 @@ class AnswerTurn:
         texts: PromptTexts,
         answerable: float,
         temperature: float,
+        frequency_penalty: float,
         most_history: int,
         metrics: Metrics,
         clock: Clock,
@@ -95,6 +97,7 @@ class AnswerTurn:
         self._texts = texts
         self._answerable = answerable
         self._temperature = temperature
+        self._frequency_penalty = frequency_penalty
         self._most_history = most_history
         self._metrics = metrics
         self._clock = clock
@@ -255,7 +258,8 @@ class AnswerTurn:
 
     def _sampling(self, wanted: Sampling, answer_tokens: int) -> Sampling:
         temperature = self._temperature if wanted.temperature is None else wanted.temperature
-        return replace(wanted, temperature=temperature, max_tokens=answer_tokens, n=1)
+        penalty = self._frequency_penalty if wanted.frequency_penalty is None else wanted.frequency_penalty
+        return replace(wanted, temperature=temperature, frequency_penalty=penalty, max_tokens=answer_tokens, n=1)
 
 
 def _check(question: Question) -> None:
