@@ -29,7 +29,7 @@ async def test_hostile_files_harm_nobody(tmp_path: Path) -> None:
         *(outcome(name, data, tmp_path / str(number)) for number, (name, data) in enumerate(files))
     )
     await reader.close()
-    wrong = []
+    wrong: list[tuple[str, str, object]] = []
     for poison, found in zip(hostile, outcomes, strict=False):
         if isinstance(found, Unreadable):
             right = poison.reason is not None and poison.reason in found.reason and found.code == poison.code
