@@ -27,12 +27,15 @@ from services.chat.domain import support  # noqa: E402
 from services.chat.domain.passages import cut  # noqa: E402
 from services.chat.domain.turn import InlineDocument, Passage  # noqa: E402
 from services.chat.domain.words import content  # noqa: E402
+from services.retrieval.backends.maxsim_reranker import WeakestMaxSimReranker  # noqa: E402
 from services.retrieval.backends.onnx_embedder import OnnxEmbedder  # noqa: E402
 from services.retrieval.backends.onnx_worker import OnnxWorker  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 CACHE = Path.home() / ".cache" / "corporate-brain" / "calibration"
 PASSAGES = 4
+PLACES = 4
+CANDIDATES = 10
 FOLDS = 8
 
 
@@ -57,25 +60,6 @@ def documents() -> dict[str, list[InlineDocument]]:
     return found
 
 
-class Collection:
-    """Passages with a keyword search: it finds what shares words, which makes the harder refusals."""
-
-    def __init__(self, passages: list[Passage]) -> None:
-        self.passages = passages
-        self.index = bm25s.BM25()
-        self.index.index(
-            [[token.stem for token in content(f"{one.title} {one.text}")] for one in passages], show_progress=False
-        )
-
-    def search(self, question: str, without: str = "") -> list[Passage]:
-        """Return the best passages that do not match `without`."""
-        words = self.index.get_scores([token.stem for token in content(question)])
-        best = [
-            index for index in np.argsort(-words) if not (without and re.search(without, self.passages[index].text))
-        ]
-        return [replace(self.passages[index], score=float(words[index])) for index in best[:PASSAGES]]
-
-
 class Remembered:
     """Vectors, kept in the user's cache folder by text: a second run costs nothing.
 
@@ -93,37 +77,77 @@ class Remembered:
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if missing:
-            made = await self._embedder.embed(list(missing.values()), queries=True)
-            self._known.update(zip(missing, made.vectors, strict=True))
+            for key, text in missing.items():
+                self._known[key] = (await self._embedder.embed([text], queries=True)).vectors[0]
         return np.stack([self._known[key] for key in keys])
 
     def keep(self) -> None:
         """Write what is known."""
         CACHE.mkdir(parents=True, exist_ok=True)
-        np.savez(self._file, **self._known)  # type: ignore[arg-type]
+        fresh = self._file.with_suffix(".new.npz")
+        np.savez(fresh, **self._known)  # type: ignore[arg-type]
+        fresh.replace(self._file)
 
 
-async def judged(question: str, passages: list[Passage], vector: np.ndarray, embed: Remembered) -> tuple[float, ...]:
+class Collection:
+    """Passages with a hybrid search: the best by BM25 (and by cosine), ordered by both, half and half.
+
+    Args:
+        passages: All of them.
+        embed: Makes vectors.
+    """
+
+    def __init__(self, passages: list[Passage], embed: Remembered) -> None:
+        self.passages = passages
+        self.embed = embed
+        self.index = bm25s.BM25()
+        self.index.index(
+            [[token.stem for token in content(f"{one.title} {one.text}")] for one in passages], show_progress=False
+        )
+
+    async def search(self, question: str, vector: np.ndarray, without: str = "") -> list[Passage]:
+        """Return the best passages that do not match `without`."""
+        words = self.index.get_scores([token.stem for token in content(question)])
+        best = [
+            index for index in np.argsort(-words) if not (without and re.search(without, self.passages[index].text))
+        ][:CANDIDATES]
+        texts = [f"{self.passages[index].title}\n{self.passages[index].text}" for index in best]
+        near = (await self.embed(texts)) @ vector
+        fused = 0.5 * near / max(float(near.max()), 1e-9) + 0.5 * words[best] / max(float(words[best].max()), 1e-9)
+        return [replace(self.passages[best[at]], score=float(fused[at])) for at in np.argsort(-fused)[:PASSAGES]]
+
+
+async def judged(
+    question: str, passages: list[Passage], vector: np.ndarray, embed: Remembered, met: WeakestMaxSimReranker
+) -> tuple[float, ...]:
     """Return the features as the room computes them."""
-    places = support.ranked(question, passages)[:4]
+    places = support.ranked(question, passages)[:PLACES]
     near = (await embed([place.text for _, place in places])) @ vector
-    return astuple(support.features(question, passages, places=places, nearness=[float(value) for value in near]))
+    least = await met.score(question, [place.in_full for _, place in places])
+    nearness = [float(value) for value in near]
+    return astuple(support.features(question, passages, places=places, nearness=nearness, met=least))
 
 
-def fit(
-    rows: np.ndarray, labels: np.ndarray, *, steps: int = 20_000, rate: float = 0.3, ridge: float = 0.003
-) -> np.ndarray:
-    """Return logistic weights, none below 0 (every feature speaks for an answer), the bias last. Classes weigh the same."""
-    weights = np.zeros(rows.shape[1] + 1)
-    wide = np.hstack([rows, np.ones((len(rows), 1))])
-    share = np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
-    for _ in range(steps):
+# Questions with an answer weigh as much as those without; long questions and near misses count half: the first are
+# easy, and of the second some hold the fact in another passage.
+HALF = frozenset({"long question", "near miss"})
+
+
+def fit(rows: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return logistic weights, none below 0 (every feature speaks for an answer), the bias last."""
+    middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-9
+    wide = np.hstack([(rows - middle) / spread, np.ones((len(rows), 1))])
+    share = np.where(np.isin(kinds, list(HALF)), 0.5, 1.0)
+    for label in (0, 1):
+        share[labels == label] *= 0.5 * len(rows) / share[labels == label].sum()
+    weights = np.zeros(wide.shape[1])
+    for _ in range(6_000):
         guess = 1 / (1 + np.exp(-wide @ weights))
         gradient = wide.T @ ((guess - labels) * share) / len(rows)
-        gradient[:-1] += ridge * weights[:-1]
-        weights -= rate * gradient
+        gradient[:-1] += 0.003 * weights[:-1]
+        weights -= 0.5 * gradient
         weights[:-1] = np.maximum(weights[:-1], 0)
-    return weights
+    return np.append(weights[:-1] / spread, weights[-1] - (weights[:-1] * middle / spread).sum())
 
 
 def report(kinds: list[str], scores: np.ndarray, threshold: float) -> dict[str, float]:
@@ -140,9 +164,9 @@ async def main() -> None:
     """Fit, check on questions left out, print."""
     worker = OnnxWorker(max_waiting=10_000)
     await worker.start()
-    embed = Remembered(OnnxEmbedder(worker))
+    embed, met = Remembered(OnnxEmbedder(worker)), WeakestMaxSimReranker(worker)
     collections = {
-        name: Collection([piece for at, one in enumerate(given) for piece in cut(one, at)])
+        name: Collection([piece for at, one in enumerate(given) for piece in cut(one, at)], embed)
         for name, given in documents().items()
     }
     truth = [json.loads(line) for line in (DATA / "benefits" / "ground_truth.jsonl").read_text().splitlines()]
@@ -150,17 +174,17 @@ async def main() -> None:
     rows, labels, kinds, groups, names = [], [], [], [], []
     for group, (name, question, pattern) in enumerate(asked):
         vector = (await embed([question]))[0]
-        found = collections[name].search(question)
+        found = await collections[name].search(question, vector)
         if pattern and not any(re.search(pattern, one.text) for one in found):
             continue
         kind = "unanswerable" if not pattern else "long question" if pattern == "." else "answerable"
         print(kind, question, file=sys.stderr, flush=True)
         cases = [(kind, found)]
         if kind == "answerable":
-            near = collections[name].search(question, without=pattern)
+            near = await collections[name].search(question, vector, without=pattern)
             cases.append(("near miss", near))
         for label, passages in cases:
-            rows.append(await judged(question, passages, vector, embed))
+            rows.append(await judged(question, passages, vector, embed, met))
             labels.append(int(label in {"answerable", "long question"}))
             kinds.append(label)
             groups.append(group)
@@ -173,11 +197,11 @@ async def main() -> None:
     left_out = np.zeros(len(data))
     for fold in range(FOLDS):
         test = group_of % FOLDS == fold
-        weights = fit(data[~test], wanted[~test])
+        weights = fit(data[~test], wanted[~test], np.array(kinds)[~test])
         left_out[test] = 1 / (1 + np.exp(-(data[test] @ weights[:-1] + weights[-1])))
     for threshold in np.arange(0.2, 0.8, 0.05):
         print(round(float(threshold), 2), report(kinds, left_out, float(threshold)))
-    weights = fit(data, wanted)
+    weights = fit(data, wanted, np.array(kinds))
     for name, row, score in sorted(zip(names, rows, left_out, strict=True), key=lambda item: item[2]):
         print(f"{score:.2f}", name, [round(value, 2) for value in row], file=sys.stderr)
     print(

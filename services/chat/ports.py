@@ -53,6 +53,9 @@ class Library(Protocol):
     async def embed(self, texts: Sequence[str], *, queries: bool = False) -> NDArray[np.float32]:
         """Return one unit vector for each text, in order."""
 
+    async def least_met(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Return, for each text in order, how well it meets the words of the question that it meets least, 0 to 1."""
+
     async def resolve(self, spans: Sequence[Span]) -> list[ResolvedSpan]:
         """Return the stored text of spans, in order, as far as the caller may read it."""
 

@@ -170,14 +170,19 @@ async def _open_models(settings: RetrievalSettings, lifecycle: Lifecycle) -> tup
     scheme = settings.embedder_url.partition("://")[0]
     match scheme:
         case "minilm":
-            from services.retrieval.backends.maxsim_reranker import MaxSimReranker  # noqa: PLC0415  only what is chosen
+            from services.retrieval.backends.maxsim_reranker import (  # noqa: PLC0415  only what is chosen
+                MaxSimReranker,
+                WeakestMaxSimReranker,
+            )
             from services.retrieval.backends.onnx_embedder import OnnxEmbedder  # noqa: PLC0415  the same
             from services.retrieval.backends.onnx_worker import OnnxWorker  # noqa: PLC0415  the same
 
             worker = OnnxWorker(max_waiting=settings.max_waiting_texts)
             await worker.start()
             lifecycle.on_stop(worker.stop, name="embedder")
-            rerankers: dict[str, Reranker] = {_MAXSIM: MaxSimReranker(worker)}
+            rerankers: dict[str, Reranker] = {
+                one.name: one for one in (MaxSimReranker(worker), WeakestMaxSimReranker(worker))
+            }
         case _:
             raise InvalidInput(f"embedder_url: {scheme!r} is not offered; use minilm://.")
     if settings.reranker_url:

@@ -6,7 +6,14 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from brain.retrieval.v1 import embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2_grpc
+from brain.retrieval.v1 import (
+    embedding_pb2,
+    embedding_pb2_grpc,
+    rerank_pb2,
+    rerank_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+)
 from brain.types.v1 import locator_pb2
 from services.chassis.errors import DeadlineExceeded, Internal, Unavailable
 from services.chassis.rpc.client import remote
@@ -17,10 +24,13 @@ IDEMPOTENT = (
     "brain.retrieval.v1.SearchService/Search",
     "brain.retrieval.v1.SearchService/ResolveSpans",
     "brain.retrieval.v1.EmbeddingService/Embed",
+    "brain.retrieval.v1.RerankService/Rerank",
 )
 """Methods that may be tried again: none of them changes anything."""
 
 _ROOM = "retrieval"
+# The score that abstention was calibrated with; another one would need other weights.
+_LEAST_MET = "minilm-maxsim-weakest"
 
 
 class RemoteLibrary:
@@ -35,6 +45,7 @@ class RemoteLibrary:
     def __init__(self, channel: grpc.aio.Channel, *, top_k: int, timeout_s: float) -> None:
         self._search = search_pb2_grpc.SearchServiceStub(channel)
         self._embedding = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self._reranking = rerank_pb2_grpc.RerankServiceStub(channel)
         self._top_k = top_k
         self._timeout_s = timeout_s
 
@@ -70,6 +81,17 @@ class RemoteLibrary:
         if vectors.size != len(texts) * answer.dimension:
             raise Internal("The retrieval service returned vectors of another size than asked for.")
         return vectors.reshape(len(texts), answer.dimension)
+
+    async def least_met(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Return the scores in the order of the texts."""
+        with remote(_ROOM, "Rerank") as metadata:
+            answer = await self._reranking.Rerank(
+                rerank_pb2.RerankRequest(query=question, texts=texts, ranker=_LEAST_MET),
+                timeout=self._timeout_s,
+                metadata=metadata,
+            )
+        scores = {result.index: result.score for result in answer.results}
+        return [scores.get(at, 0.0) for at in range(len(texts))]
 
     async def resolve(self, spans: Sequence[Span]) -> list[ResolvedSpan]:
         """Return the stored text of spans under the caller's rights."""

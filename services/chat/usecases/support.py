@@ -43,10 +43,12 @@ class JudgeSupport:
         places = support.ranked(question, passages)[:_NEAREST]
         if not places:
             return Support(0.0, None)
-        asked, found = await asyncio.gather(
-            self._library.embed([question], queries=True), self._library.embed([place.text for _, place in places])
+        asked, found, met = await asyncio.gather(
+            self._library.embed([question], queries=True),
+            self._library.embed([place.text for _, place in places]),
+            self._library.least_met(question, [place.in_full for _, place in places]),
         )
         nearness = [float(value) for value in found @ asked[0]]
-        found_features = support.features(question, passages, places=places, nearness=nearness)
-        best = max(range(len(places)), key=lambda index: places[index][0] + nearness[index])
+        found_features = support.features(question, passages, places=places, nearness=nearness, met=met)
+        best = max(range(len(places)), key=lambda index: places[index][0] + nearness[index] + met[index])
         return Support(support.score(found_features, self._model), places[best][1])

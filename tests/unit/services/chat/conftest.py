@@ -18,6 +18,8 @@ from brain.generation.v1 import generation_pb2, generation_pb2_grpc, model_pb2, 
 from brain.retrieval.v1 import (
     embedding_pb2,
     embedding_pb2_grpc,
+    rerank_pb2,
+    rerank_pb2_grpc,
     search_pb2,
     search_pb2_grpc,
 )
@@ -38,7 +40,11 @@ STRANGER = Caller("anna", "other", roles=frozenset({Role.ADMINISTRATOR}))
 
 
 @dataclass
-class Library(search_pb2_grpc.SearchServiceServicer, embedding_pb2_grpc.EmbeddingServiceServicer):
+class Library(
+    search_pb2_grpc.SearchServiceServicer,
+    embedding_pb2_grpc.EmbeddingServiceServicer,
+    rerank_pb2_grpc.RerankServiceServicer,
+):
     """Documents by id; a search finds those that share words with the query."""
 
     documents: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -82,6 +88,13 @@ class Library(search_pb2_grpc.SearchServiceServicer, embedding_pb2_grpc.Embeddin
                     )
                 )
         return search_pb2.ResolveSpansResponse(spans=spans)
+
+    async def Rerank(self, request: Any, context: Any) -> Any:
+        words = {token.stem for token in content(request.query)}
+        shares = [len(words & {token.stem for token in content(text)}) / max(1, len(words)) for text in request.texts]
+        order = sorted(range(len(shares)), key=lambda at: -shares[at])
+        results = [rerank_pb2.RerankResult(index=at, score=shares[at]) for at in order]
+        return rerank_pb2.RerankResponse(results=results, ranker=request.ranker)
 
     async def Explain(self, request: Any, context: Any) -> Any:
         raise AssertionError("the chat room does not ask for it")
@@ -257,6 +270,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
                     library,
                     "brain.retrieval.v1.EmbeddingService",
                 ),
+                (rerank_pb2_grpc.add_RerankServiceServicer_to_server, library, "brain.retrieval.v1.RerankService"),
             ),
         ),
         (
