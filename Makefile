@@ -80,12 +80,15 @@ protos: setup ## Generate protos/gen
 release-protos: setup ## Take the protos as they are for the released ones
 	@$(BIN)/buf build protos -o protos/released.binpb
 
-.PHONY: lock lock-dev lock-bootstrap
-lock: lock-dev lock-bootstrap ## Lock the dependencies again, with hashes and without index addresses
+.PHONY: lock lock-dev lock-bootstrap lock-conformance
+lock: lock-dev lock-bootstrap lock-conformance ## Lock the dependencies again, with hashes and without index addresses
 lock-dev:
 	@$(LOCK) --override requirements/overrides.txt --extra dev pyproject.toml -o $(or $(OUT),requirements/dev.txt)
 lock-bootstrap:
 	@$(LOCK) requirements/bootstrap.in -o $(or $(OUT),requirements/bootstrap.txt)
+lock-conformance:
+	@for name in openai-oldest openai-newest cohere-oldest cohere-newest; do \
+	  $(LOCK) requirements/conformance-$$name.in -o requirements/conformance-$$name.txt; done
 
 .PHONY: bench
 bench: setup ## Measure; ONLY=name for one of benchmarks/
