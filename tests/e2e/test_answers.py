@@ -163,8 +163,7 @@ def test_a_client_that_leaves_ends_its_generation(stack: RunningStack, alice: ht
         "messages": [{"role": "user", "content": "Count from one to one thousand in words."}],
     }
     with alice.stream("POST", "/v1/chat/completions", json=body) as response:
-        for line in response.iter_lines():
-            if '"content"' in line:
-                break
+        lines = response.iter_lines()
+        next(line for line in lines if '"content":"' in line and '"content":""' not in line)
         assert stack.metric("generation", "brain_generation_inflight_requests") == 1
     stack.wait_until(lambda: stack.metric("generation", "brain_generation_inflight_requests") == 0, timeout_s=30)
