@@ -73,6 +73,7 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
         engine=engine,
         cite=Cite(library=library, metrics=metrics, thresholds=Thresholds()),
         texts=texts,
+        quote_from=CALIBRATED.quote,
         sure=CALIBRATED.sure,
         allowed_hosts=frozenset(host.lower() for host in settings.allowed_link_hosts),
     )

@@ -89,7 +89,7 @@ class AnswerText:
 
     def release(self) -> str:
         """Return what may be sent now."""
-        if self.held or (not self._sent and may_become_not_found(self.text)):
+        if self.held or (not self._sent and (may_become_not_found(self.text) or says_not_found(self.text))):
             return ""
         out = self.text[self._sent :]
         self._sent = len(self.text)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from services.chat.domain.answer import AnswerText, says_not_found, uncited
+from services.chat.domain.answer import AnswerText, uncited
 from services.chat.domain.citations import Window, read, segments
 from services.chat.domain.guard import AnswerGuard
 from services.chat.domain.prompt import PromptTexts
@@ -84,16 +84,25 @@ class AnswerGrounded:
         engine: The model.
         cite: Finds support.
         texts: The prompt texts.
+        quote_from: Support from which the words of the document take an unsupported answer's place.
         sure: Support from which text streams at once.
         allowed_hosts: Hosts that links may lead to.
     """
 
     def __init__(
-        self, *, engine: Engine, cite: Cite, texts: PromptTexts, sure: float, allowed_hosts: frozenset[str]
+        self,
+        *,
+        engine: Engine,
+        cite: Cite,
+        texts: PromptTexts,
+        quote_from: float,
+        sure: float,
+        allowed_hosts: frozenset[str],
     ) -> None:
         self._engine = engine
         self._cite = cite
         self._texts = texts
+        self._quote_from = quote_from
         self._sure = sure
         self._allowed_hosts = allowed_hosts
 
@@ -112,7 +121,8 @@ class AnswerGrounded:
                     await run.take(step.text, step.logprobs)
                     if run.text.leaked:
                         break
-        await run.end(refusal=self._texts.refusal, quote=self._texts.quote)
+        quote = self._texts.quote if plan.support >= self._quote_from else ""
+        await run.end(refusal=self._texts.refusal, quote=quote)
         return run.said
 
     def _guard(self, plan: Plan) -> AnswerGuard:
@@ -194,7 +204,7 @@ class _Run:
 
     def _without_support(self, refusal: str, quote: str) -> None:
         best = self._quotable()
-        if best is None or not (self._confident or self.text.sent):
+        if best is None or not quote:
             if self.text.sent:
                 self.text.append(f"\n\n{refusal}")
             else:
@@ -202,7 +212,8 @@ class _Run:
             self.said.abstention = Abstention.NOT_SUPPORTED
             return
         source, place = best
-        if not self.text.sent and (says_not_found(self.text.text) or not self.text.text):
+        if not self.text.sent:
+            # What was held back and found no support is not said.
             self.text.replace(quote)
         else:
             self.text.append(f"\n\n{quote}")
