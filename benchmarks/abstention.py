@@ -22,7 +22,7 @@ import pypdfium2
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.abstention_questions import QUESTIONS  # noqa: E402
+from benchmarks._abstention_questions import QUESTIONS  # noqa: E402
 from services.chat.domain import support  # noqa: E402
 from services.chat.domain.passages import cut  # noqa: E402
 from services.chat.domain.turn import InlineDocument, Passage  # noqa: E402
