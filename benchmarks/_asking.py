@@ -1,6 +1,7 @@
 """Ingesting and asking as a user of the gateway does, for the benchmarks of answers."""
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from client.settings import Connection
 from client.syncing import carry_out, failures, plan_sync
 from services.local.child import ChildStack
 
-__all__ = ["EXAMPLES", "Turn", "ask", "at_once", "connect", "ingest", "ingest_examples"]
+__all__ = ["EXAMPLES", "Turn", "ask", "at_once", "connect", "ingest", "ingest_banking", "ingest_examples"]
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
 # As many as keep the engine's batches full without queueing.
@@ -108,3 +109,13 @@ def ingest_examples(gateway: Gateway) -> tuple[str, dict[str, str], dict[str, st
         return next(dict(rule) for rule in rules["rules"] if key.startswith(rule["prefix"]))
 
     return ingest(gateway, str(rules["name"]), EXAMPLES / "documents", rule_of=rule_of)
+
+
+def ingest_banking(gateway: Gateway, folder: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Ingest the documents of the data folder's `banking`, each a Markdown page under its title."""
+    with tempfile.TemporaryDirectory() as made:
+        for path in sorted((folder / "documents").glob("*.json")):
+            document = json.loads(path.read_text())
+            text = f"# {document['title']}\n\n{document['content']}\n"
+            (Path(made) / f"{document['id']}.md").write_text(text)
+        return ingest(gateway, "banking", Path(made))

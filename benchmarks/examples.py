@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks._asking import EXAMPLES, Turn, ask, at_once, connect, ingest, ingest_examples
+from benchmarks._asking import EXAMPLES, Turn, ask, at_once, connect, ingest_banking, ingest_examples
 from benchmarks._result import Row, report, row, shared_data
 from client.errors import NotFoundError
 from client.gateway import Gateway
@@ -165,16 +165,8 @@ def measure_banking(stack: ChildStack, folder: Path) -> list[Row]:
     """Ask what the customers of the banking tasks open with; the documents needed are the ground truth."""
     tasks = json.loads((folder / "tasks.json").read_text())
     asked = [(opening(task), set(task["required_documents"])) for task in tasks]
-    with (
-        tempfile.TemporaryDirectory() as made,
-        connect(stack, "carla", role="curator") as curator,
-        connect(stack, "emil") as employee,
-    ):
-        for path in sorted((folder / "documents").glob("*.json")):
-            document = json.loads(path.read_text())
-            text = f"# {document['title']}\n\n{document['content']}\n"
-            (Path(made) / f"{document['id']}.md").write_text(text)
-        collection, ids, failed = ingest(curator, "banking", Path(made))
+    with connect(stack, "carla", role="curator") as curator, connect(stack, "emil") as employee:
+        collection, ids, failed = ingest_banking(curator, folder)
         needed = [{ids[f"{name}.md"] for name in names} for _, names in asked]
         turns = at_once(lambda one: ask(employee, one[0], collections=[collection]), asked)
     found = [

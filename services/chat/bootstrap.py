@@ -68,12 +68,10 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
     records = SqlRecords(database)
     texts = read_prompts()
     metrics, clock, spans = Metrics(registry), SystemClock(), tracer("brain.chat")
-    judge_support = JudgeSupport(library=library, model=CALIBRATED)
     answer_grounded = AnswerGrounded(
         engine=engine,
         cite=Cite(library=library, metrics=metrics, thresholds=Thresholds()),
         texts=texts,
-        quote_from=CALIBRATED.quote,
         sure=CALIBRATED.sure,
         allowed_hosts=frozenset(host.lower() for host in settings.allowed_link_hosts),
     )
@@ -83,7 +81,7 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
         keep_turn=KeepTurn(records=records, texts=texts, clock=clock),
         make_queries=MakeQueries(engine=engine, texts=texts),
         find_passages=FindPassages(library=library),
-        judge_support=judge_support,
+        judge_support=JudgeSupport(library=library, model=CALIBRATED),
         fit_prompt=FitPrompt(engine=engine, texts=texts),
         answer_grounded=answer_grounded,
         texts=texts,
@@ -99,7 +97,6 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
     replay_receipt = ReplayReceipt(
         get_receipt=get_receipt,
         engine=engine,
-        judge_support=judge_support,
         answer_grounded=answer_grounded,
         texts=texts,
         metrics=metrics,

@@ -211,6 +211,8 @@ def _receipt(body: dict[str, Any]) -> Receipt:
     body["sampling"] = Sampling(**(body["sampling"] | {"stop": tuple(body["sampling"]["stop"])}))
     body["usage"] = TokenUsage(**body["usage"])
     body["abstention"] = Abstention(body["abstention"])
+    # Receipts of before have none.
+    body["excerpts"] = tuple(Span(**span) for span in body.get("excerpts", ()))
     for name in ("queries", "trimmed", "collection_ids"):
         body[name] = tuple(body[name])
     return Receipt(**body)

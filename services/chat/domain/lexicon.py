@@ -11,7 +11,10 @@ STOP_WORDS = frozenset({
     "before", "after", "up", "down", "out", "off", "again", "further", "then", "once", "and", "or", "but", "nor", "so",
     "yet", "if", "because", "while", "than", "too", "very", "just", "also", "only", "own", "same", "such", "both",
     "each", "few", "more", "most", "other", "some", "any", "all", "no", "not", "let's", "please", "tell", "show",
-    "give", "know", "want", "need", "get", "got", "s", "t", "re", "ve", "ll", "d", "m", "one", "ones",
+    "give", "know", "want", "need", "get", "got", "s", "t", "re", "ve", "ll", "d", "m", "one", "ones", "until", "since",
+    "within", "whether", "per", "upon", "every", "according", "regarding", "concerning", "considering", "assuming",
+    "whenever", "wherever", "along", "among", "across", "against", "towards", "toward", "around", "near", "beside",
+    "besides", "despite", "throughout",
 })
 # fmt: on
 """Words that say little about what a text is about. Case-folded."""

@@ -1,15 +1,37 @@
 """The prompt of a grounded turn, and the token budget that it must fit.
 
-Order: system and policy (the same for every turn), documents in canonical order, history, question. What is stable
-stands first, so that the engine's prefix cache serves it. Documents are data between tags that their text cannot forge.
+Order: system and policy, one worked example (both the same for every turn), history, documents in canonical order, the
+excerpt that lies nearest to the question, the question. What is stable stands first, so that the engine's prefix cache
+serves it. Documents are data between tags that their text cannot forge.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from services.chat.domain.passages import canonical, shortened
 from services.chat.domain.turn import Message, Passage, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A grounded turn as it should go."""
+
+    title: str
+    text: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A question that points back, and the same one as it stands by itself."""
+
+    asked: str
+    answered: str
+    question: str
+    rewritten: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +41,15 @@ class PromptTexts:
     version: str
     system: str
     documents: str
-    history: str
+    excerpt: str
     question: str
-    closing: str
     refusal: str
     quote: str
     removed_link: str
     rewrite_system: str
+    last_question: str
+    example: Example
+    rewrites: tuple[Rewrite, ...]
 
 
 # Our own tags, and the marks by which chat templates tell turns apart (<|im_start|> and the like).
@@ -39,13 +63,19 @@ def escaped(text: str) -> str:
 
 def rendered(passage: Passage, number: int) -> str:
     """Return a passage as the prompt holds it: tags, number, title, text."""
-    title = escaped(passage.title).replace('"', "'").replace("\n", " ")
-    return f'<document number="{number}" title="{title}">\n{escaped(passage.text)}\n</document>'
+    return _document(number, passage.title, passage.text)
 
 
-def rendered_turn(message: Message) -> str:
-    """Return a turn of the history as the prompt holds it."""
-    return f"{message.role.capitalize()}: {escaped(message.content)}"
+def _document(number: int, title: str, text: str) -> str:
+    shown = escaped(title).replace('"', "'").replace("\n", " ")
+    return f'<document number="{number}" title="{shown}">\n{escaped(text)}\n</document>'
+
+
+def rendered_turn(message: Message) -> Message:
+    """Return a turn of the history as the prompt holds it; what a tool gave counts as said by the user."""
+    if message.role == "tool":
+        return Message("user", escaped(f"Tool: {message.content}"))
+    return Message(message.role, escaped(message.content))
 
 
 def system_text(texts: PromptTexts, instructions: str) -> str:
@@ -54,14 +84,45 @@ def system_text(texts: PromptTexts, instructions: str) -> str:
 
 
 def build(
-    texts: PromptTexts, *, instructions: str, sources: Sequence[Source], history: Sequence[Message], question: str
+    texts: PromptTexts,
+    *,
+    instructions: str,
+    sources: Sequence[Source],
+    excerpts: Sequence[str],
+    history: Sequence[Message],
+    question: str,
 ) -> tuple[Message, ...]:
-    """Return the messages of a grounded turn. The same arguments give the same prompt, to the token."""
-    parts = [texts.documents, *(rendered(source.passage, source.number) for source in sources)]
-    if history:
-        parts += [texts.history + "\n" + "\n".join(rendered_turn(message) for message in history)]
-    parts += [f"{texts.closing}\n{texts.question} {escaped(question)}"]
-    return (Message("system", system_text(texts, instructions)), Message("user", "\n\n".join(parts)))
+    """Return the messages of a grounded turn. The same arguments give the same prompt, to the token.
+
+    Args:
+        texts: What the room says.
+        instructions: What the calling application adds to the system turn.
+        sources: The passages.
+        excerpts: The stretches of them that lie nearest to the question; small models read those first of all.
+        history: Earlier turns, oldest first.
+        question: The question as it stands by itself.
+    """
+    example = texts.example
+    shown = _ask(texts, [_document(1, example.title, example.text)], (), example.question)
+    asked = _ask(texts, [rendered(source.passage, source.number) for source in sources], excerpts, question)
+    turns = (
+        Message("user", shown),
+        Message("assistant", example.answer),
+        *map(rendered_turn, history),
+        Message("user", asked),
+    )
+    return (Message("system", system_text(texts, instructions)), *_alternating(turns))
+
+
+def _ask(texts: PromptTexts, documents: Sequence[str], excerpts: Sequence[str], question: str) -> str:
+    nearest = [texts.excerpt + "\n" + "\n".join(escaped(one) for one in excerpts)] if excerpts else []
+    return "\n\n".join([texts.documents, *documents, *nearest, f"{texts.question} {escaped(question)}"])
+
+
+def _alternating(turns: Sequence[Message]) -> list[Message]:
+    """Join neighbouring turns of one role: some chat templates refuse anything but user and assistant by turns."""
+    groups = groupby(turns, key=lambda message: message.role)
+    return [Message(role, "\n\n".join(message.content for message in same)) for role, same in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +157,13 @@ def shares(window: int, max_tokens: int) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Tokens of each piece: passages best first, history oldest first; `fixed` is the prompt with neither."""
+    """Tokens of each piece: passages best first, history oldest first; `fixed` is the prompt with none of them."""
 
     passages: tuple[int, ...]
     history: tuple[int, ...]
     system: int
     fixed: int
+    excerpts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +201,13 @@ def fit(budget: Budget, counts: Counts, *, passages: Sequence[Passage], history:
             f"The instructions take {counts.system} tokens, {over} over their share; documents got less room."
         )
     left = budget.window - counts.fixed - answer - _SLACK
-    room = min(budget.history, max(0, left - min(budget.passages, sum(counts.passages))))
+    room = min(budget.history, max(0, left - min(budget.passages, sum(counts.passages) + counts.excerpts)))
     kept_history, used = _newest(history, counts.history, room)
     if len(kept_history) < len(history):
         dropped = len(history) - len(kept_history)
         trimmed.append(f"{dropped} of {len(history)} earlier turns were left out (history: {room} tokens).")
-    room = max(0, min(budget.passages, left - used))
+    # The excerpts are words of the passages said once more: they live on the same share.
+    room = max(0, min(budget.passages, left - used) - counts.excerpts)
     kept = _best(passages, counts.passages, room)
     if kept and kept[0].end < passages[0].end:
         trimmed.append(f"The best passage was cut to fit {room} tokens.")

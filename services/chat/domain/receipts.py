@@ -74,7 +74,7 @@ class CitationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How one answer came about; `standalone` is the question as the prompt asked it."""
+    """How one answer came about; `standalone` is the question as the prompt asked it, `excerpts` what stood before it."""
 
     id: str
     response_id: str
@@ -103,6 +103,7 @@ class Receipt:
     trimmed: tuple[str, ...]
     collection_ids: tuple[str, ...]
     support: float
+    excerpts: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ _ABOUT = re.compile(
 )
 # "that" joins clauses and "there is" opens them more often than they point back.
 _NOT_ANAPHORA = re.compile(
-    r"\b(?:is|are|was|were) there\b|\bthere (?:is|are|was|were)\b|\b\w+ that\b(?=\s+\w+)|\bthe same\b", re.IGNORECASE
+    r"\b(?:is|are|was|were) there\b|\bthere (?:is|are|was|were)\b|\bthe same\b|"
+    r"\b(?!(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|of|for|in|on|at|with|by|from|to|about)\b)\w+ that\b"
+    r"(?=\s+\w+)",
+    re.IGNORECASE,
 )
 # A question of fewer content words says too little without what came before.
 _SHORT = 2
@@ -168,12 +171,26 @@ def _topic(text: str) -> str:
     return max(runs, key=len, default="")
 
 
+# "how long", "how many years": what is asked for, not what is spoken of.
+_MEASURED = re.compile(
+    r"\bhow\s+(?:much|many|long|often|old|far|big|large|high|tall|soon|quickly|fast|\w+ly)\b", re.IGNORECASE
+)
+
+
+def _blank_measured(text: str) -> str:
+    return _MEASURED.sub(lambda match: " " * len(match.group()), text)
+
+
 def _subject(text: str) -> str:
-    """Return the noun phrase a question without names is about: its last run of content words ("the travel policy")."""
+    """Return the noun phrase a question without names is about: its longest run of content words ("the travel policy").
+
+    Of runs of equal length the first counts: what is spoken of stands before what is said of it.
+    """
     runs: list[list[str]] = [[]]
     previous_end = None
-    for token in tokens(text):
-        joined = previous_end is None or text[previous_end : token.start].strip() == ""
+    asked = _blank_measured(text)
+    for token in tokens(asked):
+        joined = previous_end is None or asked[previous_end : token.start].strip() == ""
         if token.is_content and not token.is_generic and joined:
             runs[-1].append(token.text)
         elif token.is_content and not token.is_generic:
@@ -213,53 +230,71 @@ _NOT_PERSON = frozenset(
 )
 
 
+_POINTERS = _PRONOUNS - {"other", "others", "else", "such", "same"}
+_POSSESSIVES = frozenset({"its", "his", "their", "her", "theirs", "hers"})
+_DETERMINERS = frozenset({"this", "that", "these", "those"})
+
+
 def _replace_pronoun(question: str, topic: str, person: str) -> str:
+    """Return the question with its first word that points back replaced by what it may point to."""
+    joining = [(match.start(), match.end()) for match in _NOT_ANAPHORA.finditer(question)]
     for token in tokens(question):
-        if token.norm not in _PRONOUNS or token.norm in {"other", "others", "else", "such", "same"}:
-            continue
-        if _NOT_ANAPHORA.search(question) and token.norm in {"there", "that"}:
+        if token.norm not in _POINTERS or any(start <= token.start < end for start, end in joining):
             continue
         name = person if token.norm in _PERSONS and person else topic
-        possessive = token.norm in {"its", "his", "their", "her", "theirs", "hers"}
-        # "this plan", "that project": the noun stays and the name goes before it
-        following = question[token.end :].lstrip()
-        if token.norm in {"this", "that", "these", "those"} and following[:1].isalpha():
-            first = normalise(following.split()[0].strip("?,.!"))
-            if first in name.casefold().split():
-                following_end = question.index(following.split()[0], token.end) + len(
-                    following.split()[0].strip("?,.!")
-                )
-                return question[: token.start] + name + question[following_end:]
-            return question[: token.start] + name + " " + following
-        return question[: token.start] + name + ("'s" if possessive else "") + question[token.end :]
+        before, after = question[: token.start], question[token.end :]
+        if token.norm == "there":
+            return f"{before}at {name}{after}"
+        following = tokens(after)[:1]
+        # "this plan", "that project": the noun stays and the name goes before it.
+        if token.norm in _DETERMINERS and following and following[0].is_content and after[:1] == " ":
+            noun = following[0]
+            kept = after[noun.end :] if noun.norm in name.casefold().split() else f" {after.lstrip()}"
+            return before + name + kept
+        return before + name + ("'s" if token.norm in _POSSESSIVES else "") + after
     return question
 
 
 def lexical_rewrite(question: str, history: Sequence[Message]) -> str:
     """Return the question with what it lacks taken from the history, without a model.
 
-    In this order: "what about X?" repeats the last question about X; a pronoun is replaced by what was spoken of; else
-    the salient words of the last question (then of the last answer) are added.
+    In this order: "what about X?" repeats the last question about X; a pronoun is replaced by the named thing or person
+    that was spoken of; else the salient words of the last question (then of the last answer) follow in brackets.
     """
     asked = [message.content for message in history if message.role == "user"]
     said = [message.content for message in history if message.role == "assistant"]
     previous = asked[-1] if asked else ""
-    topic = next((found for text in reversed(asked) if (found := _topic(text))), "")
-    topic = topic or next((found for text in reversed(said) if (found := _topic(text))), "") or _subject(previous)
+    named = next((found for text in (*reversed(asked), *reversed(said)) if (found := _topic(text))), "")
+    topic = named or _subject(previous)
     about = _ABOUT.match(question)
-    if about and previous and not any(token.norm in _PRONOUNS for token in tokens(about["rest"])):
+    points = any(token.norm in _PRONOUNS for token in tokens(question))
+    if about and previous and not points and not _asks(about["rest"]):
         return _instead(previous, about["rest"], topic)
     bare = _LEADING.sub("", question) or question
-    resolved = _replace_pronoun(bare, topic, _person(history)) if topic else bare
+    # "that" and "those" stand for something said of the named thing as often as for the thing itself.
+    vague = any(token.norm in _DETERMINERS for token in tokens(_NOT_ANAPHORA.sub(" ", bare)))
+    resolved = _replace_pronoun(bare, topic, _person(history)) if topic and not vague else bare
     if resolved != bare:
         return resolved
     return _with_salient(bare, [previous, *said[-1:]])
 
 
+_PREPOSITION = re.compile(r"^(?:on|in|at|for|with|from|during|before|after|by|per|to)\b", re.IGNORECASE)
+
+
 def _instead(previous: str, rest: str, topic: str) -> str:
-    """Return the previous question asked about something else: in the topic's place when both are names, else added."""
+    """Return the previous question asked about something else.
+
+    A name takes the topic's place; "on Saturdays" takes the place of what the previous question begins alike ("on working
+    days"); anything else is added.
+    """
+    preposition = _PREPOSITION.match(rest)
+    if preposition is not None:
+        begins_alike = re.search(rf"\s{preposition.group()}\s[^?]+$", previous.rstrip(" ?."), re.IGNORECASE)
+        kept = previous[: begins_alike.start()] if begins_alike else previous.rstrip(" ?.")
+        return f"{kept} {rest}?"
     if topic and topic in previous and names(f"about {rest}"):
-        return previous.replace(topic, re.sub(r"^(?:the|for|in|at|of)\s+", "", rest, flags=re.IGNORECASE))
+        return previous.replace(topic, re.sub(r"^(?:the|of)\s+", "", rest, flags=re.IGNORECASE))
     return f"{previous.rstrip(' ?.')} {rest}?"
 
 
@@ -269,17 +304,15 @@ _MOST_ADDED = 6
 
 def _with_salient(question: str, texts: Sequence[str]) -> str:
     have = {token.stem for token in tokens(question)}
-    added: list[str] = []
     for text in texts:
         named = set(names(text))
-        words = [token for token in content(text) if not token.is_generic]
-        for token in sorted(words, key=lambda token: token.norm not in named):
-            if token.stem not in have and len(added) < _MOST_ADDED:
-                have.add(token.stem)
-                added.append(token.text)
-        if added:
-            break
-    return f"{question.rstrip(' ?.')} {' '.join(added)}?" if added else question
+        words = {token.stem: token for token in reversed(content(_blank_measured(text))) if not token.is_generic}
+        new = [token for token in words.values() if token.stem not in have]
+        chosen = sorted(new, key=lambda token: (token.norm not in named, token.start))[:_MOST_ADDED]
+        if chosen:
+            added = " ".join(token.text for token in sorted(chosen, key=lambda token: token.start))
+            return f"{question.rstrip(' ?.')} ({added})?"
+    return question
 
 
 _LABEL = re.compile(
@@ -292,8 +325,9 @@ _LONGEST_REWRITE = 30
 def accept_rewrite(output: str, question: str, history: Sequence[Message]) -> str | None:
     """Return the model's rewrite when it parses and helps, else None.
 
-    It must be one line, not too long, keep at least half of the question's content words, take at least one content word
-    from the history, bring none of its own beyond one, repeat nothing three times, and no longer point back.
+    It must be one line, not too long, ask what the question asks (a model that answers instead says "The office has 12
+    desks."), keep at least half of its content words, take at least one content word from the history, bring no number
+    and at most one word of its own, repeat nothing three times, and no longer point back.
     """
     line = next((line for line in output.strip().splitlines() if line.strip()), "")
     text = _LABEL.sub("", line).strip().strip("\"'“”*` ")
@@ -305,6 +339,10 @@ def accept_rewrite(output: str, question: str, history: Sequence[Message]) -> st
         token.norm in _PRONOUNS - {"that", "there"} for token in words
     ):
         return None
+    if not _asks_alike(text, question) or not {token.norm for token in words if token.is_number} <= {
+        token.norm for given in (question, *(message.content for message in history)) for token in tokens(given)
+    }:
+        return None
     asked = {token.stem for token in content(question) if not token.is_generic and token.norm not in _PRONOUNS}
     known = {stem(token.norm) for message in history for token in content(message.content)}
     kept = asked & set(stems)
@@ -314,3 +352,14 @@ def accept_rewrite(output: str, question: str, history: Sequence[Message]) -> st
         return None
     own = [one for one in dict.fromkeys(stems) if one not in known and one not in asked]
     return text if len(own) <= 1 else None
+
+
+_INTERROGATIVES = frozenset({"who", "whom", "whose", "what", "when", "where", "which", "why", "how"})
+
+
+def _asks_alike(rewrite: str, question: str) -> bool:
+    """Whether a rewrite asks at all, and with the question's own interrogative where it has one."""
+    wanted = next((token.norm for token in tokens(question) if token.norm in _INTERROGATIVES), "")
+    if wanted:
+        return any(token.norm == wanted for token in tokens(rewrite))
+    return _asks(rewrite)

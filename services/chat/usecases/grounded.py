@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from services.chat.domain.answer import AnswerText, uncited
+from services.chat.domain.answer import AnswerText, says_not_found, uncited
 from services.chat.domain.citations import Window, read, segments
 from services.chat.domain.guard import AnswerGuard
 from services.chat.domain.prompt import PromptTexts
-from services.chat.domain.support import Neighbourhood
+from services.chat.domain.support import Neighbourhood, answers
 from services.chat.domain.turn import (
     Abstention,
     Citation,
@@ -46,7 +46,7 @@ class Plan:
         mode: When citations are sent.
         grounding: What happens without support.
         support: The probability that the sources hold an answer.
-        best: The neighbourhood that holds it best, if any.
+        excerpts: The stretches of the sources that lie nearest to the question, the best first.
     """
 
     messages: tuple[Message, ...]
@@ -57,7 +57,7 @@ class Plan:
     mode: CitationMode
     grounding: Grounding
     support: float
-    best: Neighbourhood | None
+    excerpts: tuple[Neighbourhood, ...]
 
 
 @dataclass(slots=True)
@@ -77,14 +77,13 @@ class AnswerGrounded:
     """Streams a grounded answer.
 
     Under strict grounding nothing unsupported stands alone: when the passages only may hold an answer, the text is held
-    until a sentence of it is supported; when they surely do, it streams at once, and if none of it turns out supported
-    the words of the document follow (docs/decisions/0020-unsupported-answers.md).
+    until a sentence of it is supported and answers the question; when they surely do, it streams at once, and if none of
+    it turns out so the words of the document follow (docs/decisions/0020-unsupported-answers.md).
 
     Args:
         engine: The model.
         cite: Finds support.
         texts: The prompt texts.
-        quote_from: Support from which the words of the document take an unsupported answer's place.
         sure: Support from which text streams at once.
         allowed_hosts: Hosts that links may lead to.
     """
@@ -95,14 +94,12 @@ class AnswerGrounded:
         engine: Engine,
         cite: Cite,
         texts: PromptTexts,
-        quote_from: float,
         sure: float,
         allowed_hosts: frozenset[str],
     ) -> None:
         self._engine = engine
         self._cite = cite
         self._texts = texts
-        self._quote_from = quote_from
         self._sure = sure
         self._allowed_hosts = allowed_hosts
 
@@ -121,8 +118,7 @@ class AnswerGrounded:
                     await run.take(step.text, step.logprobs)
                     if run.text.leaked:
                         break
-        quote = self._texts.quote if plan.support >= self._quote_from else ""
-        await run.end(refusal=self._texts.refusal, quote=quote)
+        await run.end(refusal=self._texts.refusal, quote=self._texts.quote)
         return run.said
 
     def _guard(self, plan: Plan) -> AnswerGuard:
@@ -172,7 +168,12 @@ class _Run:
             found = await self._cite(fresh, self._windows, question=self._plan.question)
         self._cited += found
         self._unsent += found
-        self.text.held = self.text.held and not found
+        self.text.held = self.text.held and not self._answered
+
+    @property
+    def _answered(self) -> bool:
+        """Whether something that is supported answers the question."""
+        return any(answers(self._plan.question, citation.text) for citation in self._cited)
 
     def _send(self, text: str, *, finish_reason: FinishReason | None = None) -> None:
         if text or finish_reason is not None:
@@ -193,7 +194,7 @@ class _Run:
         self.text.finish()
         if self._strict or self._plan.mode is not CitationMode.OFF:
             await self._cite_now(segments(self.text.text))
-        if self._strict and not self._cited:
+        if self._strict and not self._answered:
             self._without_support(refusal, quote)
         self.text.held = False
         self._send(self.text.release_all(), finish_reason=self.said.finish_reason)
@@ -203,20 +204,18 @@ class _Run:
         self.said.answer = self.text.text
 
     def _without_support(self, refusal: str, quote: str) -> None:
-        best = self._quotable()
-        if best is None or not quote:
-            if self.text.sent:
-                self.text.append(f"\n\n{refusal}")
-            else:
-                self.text.replace(refusal)
-            self.said.abstention = Abstention.NOT_SUPPORTED
-            return
-        source, place = best
+        place = next(iter(self._plan.excerpts), None)
+        source = place.source(self._plan.sources) if place else None
+        # A model that finds no answer is believed, unless the passages surely hold one.
+        denied = says_not_found(self.text.text) and not self._confident
         if not self.text.sent:
             # What was held back and found no support is not said.
-            self.text.replace(quote)
-        else:
-            self.text.append(f"\n\n{quote}")
+            self._cited, self._unsent = [], []
+        if place is None or source is None or denied:
+            self._close_with(refusal)
+            self.said.abstention = Abstention.NOT_SUPPORTED
+            return
+        self._close_with(quote)
         words = " ".join(place.text.split())
         start = len(self.text.text) + 2
         self.text.append(f" “{words}”")
@@ -232,17 +231,8 @@ class _Run:
         self._cited.append(citation)
         self._unsent.append(citation)
 
-    def _quotable(self) -> tuple[Source, Neighbourhood] | None:
-        """Return the best neighbourhood with its source, when the prompt holds it."""
-        place = self._plan.best
-        if place is None:
-            return None
-        for source in self._plan.sources:
-            passage = source.passage
-            if (passage.document_id, passage.version, passage.start) == (
-                place.passage.document_id,
-                place.passage.version,
-                place.passage.start,
-            ) and passage.text[place.start : place.end] == place.text:
-                return source, place
-        return None
+    def _close_with(self, text: str) -> None:
+        if self.text.sent:
+            self.text.append(f"\n\n{text}")
+        else:
+            self.text.replace(text)

@@ -16,6 +16,7 @@ from services.chat.domain.receipts import (
     StoredTurn,
 )
 from services.chat.domain.rewriting import last_question
+from services.chat.domain.support import Neighbourhood
 from services.chat.domain.turn import Grounding, Message, Passage, Question, RewriteMethod, Sampling
 from services.chat.ports import Clock, Records
 from services.chat.usecases.grounded import Said
@@ -141,7 +142,13 @@ class KeepTurn:
             trimmed=grounds.prompt.trimmed if grounds else (),
             collection_ids=question.retrieval.collection_ids,
             support=grounds.support.score if grounds else 0.0,
+            excerpts=tuple(_span(place) for place in grounds.prompt.excerpts) if grounds else (),
         )
+
+
+def _span(place: Neighbourhood) -> Span:
+    passage = place.passage
+    return Span(passage.document_id, passage.version, passage.start + place.start, passage.start + place.end)
 
 
 def _source_records(grounds: Grounds, said: Said) -> tuple[SourceRecord, ...]:

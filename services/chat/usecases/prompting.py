@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 from services.chassis.errors import TooLarge
 from services.chat.domain import prompt
+from services.chat.domain.support import Neighbourhood
 from services.chat.domain.turn import Message, Passage, Source
 from services.chat.ports import Engine
+
+# Two line breaks join the pieces of a turn; a turn of its own takes the marks of the chat template.
+_JOINED, _TURN = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,7 @@ class FittedPrompt:
 
     messages: tuple[Message, ...]
     sources: tuple[Source, ...]
+    excerpts: tuple[Neighbourhood, ...]
     history: tuple[Message, ...]
     answer_tokens: int
     trimmed: tuple[str, ...]
@@ -38,6 +43,7 @@ class FitPrompt:
         model: str,
         instructions: str,
         passages: Sequence[Passage],
+        excerpts: Sequence[Neighbourhood],
         history: Sequence[Message],
         question: str,
         max_tokens: int,
@@ -47,20 +53,25 @@ class FitPrompt:
         Raises:
             TooLarge: Question and instructions alone fill the window.
         """
-        bare = prompt.build(self._texts, instructions=instructions, sources=(), history=(), question=question)
-        rendered = [prompt.rendered(passage, number) for number, passage in enumerate(passages, start=1)]
-        turns = [prompt.rendered_turn(message) for message in history]
+        bare = self._build(instructions, (), (), (), question)
+        # What holds the nearest stretch must not be what the budget leaves out.
+        nearest = [place.passage for place in excerpts]
+        ordered = [*dict.fromkeys(nearest), *(one for one in passages if one not in nearest)]
+        rendered = [prompt.rendered(passage, number) for number, passage in enumerate(ordered, start=1)]
+        turns = [prompt.rendered_turn(message).content for message in history]
         system = prompt.system_text(self._texts, instructions)
-        measured = await self._engine.measure([system, *rendered, *turns], bare, model=model)
+        shown = "\n".join([self._texts.excerpt, *(place.text for place in excerpts)])
+        measured = await self._engine.measure([system, shown, *rendered, *turns], bare, model=model)
+        of_passages, of_history = measured.texts[2 : 2 + len(rendered)], measured.texts[2 + len(rendered) :]
         counts = prompt.Counts(
-            # Two line breaks join the pieces.
-            passages=tuple(count + 2 for count in measured.texts[1 : 1 + len(rendered)]),
-            history=tuple(count + 2 for count in measured.texts[1 + len(rendered) :]),
+            passages=tuple(count + _JOINED for count in of_passages),
+            history=tuple(count + _TURN for count in of_history),
             system=measured.texts[0],
             fixed=measured.conversation,
+            excerpts=measured.texts[1] + _JOINED if excerpts else 0,
         )
         budget = prompt.shares(measured.window, max_tokens)
-        fitted = prompt.fit(budget, counts, passages=passages, history=history)
+        fitted = prompt.fit(budget, counts, passages=ordered, history=history)
         if fitted is None:
             raise TooLarge(
                 f"messages: the question and the instructions take {counts.fixed} tokens; the model reads "
@@ -68,7 +79,23 @@ class FitPrompt:
                 param="messages",
             )
         sources = prompt.numbered(fitted.passages)
-        messages = prompt.build(
-            self._texts, instructions=instructions, sources=sources, history=fitted.history, question=question
+        kept = tuple(place for place in excerpts if place.source(sources) is not None)
+        messages = self._build(instructions, sources, [place.text for place in kept], fitted.history, question)
+        return FittedPrompt(messages, sources, kept, fitted.history, fitted.answer, fitted.trimmed)
+
+    def _build(
+        self,
+        instructions: str,
+        sources: Sequence[Source],
+        excerpts: Sequence[str],
+        history: Sequence[Message],
+        question: str,
+    ) -> tuple[Message, ...]:
+        return prompt.build(
+            self._texts,
+            instructions=instructions,
+            sources=sources,
+            excerpts=excerpts,
+            history=history,
+            question=question,
         )
-        return FittedPrompt(messages, sources, fitted.history, fitted.answer, fitted.trimmed)

@@ -52,14 +52,16 @@ class MakeQueries:
         return Queries(rewriting.split(lexical), RewriteMethod.LEXICAL, lexical)
 
     async def _ask(self, question: str, history: Sequence[Message], *, model: str) -> str:
-        turns = "\n".join(
-            f"{message.role.capitalize()}: {escaped(message.content[:_CHARACTERS_READ])}"
-            for message in history[-_TURNS_READ:]
-        )
-        prompt = (
-            Message("system", self._texts.rewrite_system),
-            Message("user", f"{turns}\nLast question: {escaped(question)}\nRewritten question:"),
-        )
+        said = [(message.role, message.content[:_CHARACTERS_READ]) for message in history[-_TURNS_READ:]]
+        shown = [
+            message
+            for one in self._texts.rewrites
+            for message in (
+                self._request([("user", one.asked), ("assistant", one.answered)], one.question),
+                Message("assistant", one.rewritten),
+            )
+        ]
+        prompt = (Message("system", self._texts.rewrite_system), *shown, self._request(said, question))
         sampling = Sampling(temperature=0.0, max_tokens=rewriting.MOST_REWRITE_TOKENS, stop=("\n",))
         try:
             async with aclosing(self._engine.generate(prompt, model=model, sampling=sampling)) as steps:
@@ -68,3 +70,7 @@ class MakeQueries:
             # The lexical rewrite needs no engine; the receipt says that it was used.
             _log.info("rewrite_without_model", reason=error.code)
             return ""
+
+    def _request(self, said: Sequence[tuple[str, str]], question: str) -> Message:
+        turns = [f"{role.capitalize()}: {escaped(content)}" for role, content in said]
+        return Message("user", "\n".join([*turns, f"{self._texts.last_question} {escaped(question)}"]))

@@ -9,6 +9,7 @@ from services.chassis.auth import Caller
 from services.chassis.errors import NotFound
 from services.chat.domain import prompt
 from services.chat.domain.receipts import Receipt, Replay, ResolvedReceipt, ResolvedSpan
+from services.chat.domain.support import Neighbourhood
 from services.chat.domain.turn import (
     CitationMode,
     Grounding,
@@ -20,7 +21,6 @@ from services.chat.ports import Clock, Engine, Library, Records
 from services.chat.telemetry import Metrics
 from services.chat.usecases.grounded import AnswerGrounded, Plan
 from services.chat.usecases.stages import Stages
-from services.chat.usecases.support import JudgeSupport
 
 
 class GetReceipt:
@@ -56,7 +56,6 @@ class ReplayReceipt:
     Args:
         get_receipt: Reads the receipt under the caller's rights.
         engine: The model.
-        judge_support: Whether the passages hold an answer.
         answer_grounded: The text, guarded and cited.
         texts: The prompt texts of today.
         metrics: The room's metrics.
@@ -69,7 +68,6 @@ class ReplayReceipt:
         *,
         get_receipt: GetReceipt,
         engine: Engine,
-        judge_support: JudgeSupport,
         answer_grounded: AnswerGrounded,
         texts: prompt.PromptTexts,
         metrics: Metrics,
@@ -78,7 +76,6 @@ class ReplayReceipt:
     ) -> None:
         self._get_receipt = get_receipt
         self._engine = engine
-        self._judge_support = judge_support
         self._answer_grounded = answer_grounded
         self._texts = texts
         self._metrics = metrics
@@ -129,14 +126,15 @@ class ReplayReceipt:
     async def _grounded(self, resolved: ResolvedReceipt) -> tuple[str, str]:
         receipt = resolved.receipt
         sources = _sources(resolved)
+        excerpts = _excerpts(receipt, sources)
         messages = prompt.build(
             self._texts,
             instructions=receipt.instructions,
             sources=sources,
+            excerpts=[place.text for place in excerpts],
             history=receipt.history,
             question=receipt.standalone,
         )
-        support = await self._judge_support(receipt.queries, [source.passage for source in sources])
         plan = Plan(
             messages=messages,
             sources=sources,
@@ -146,7 +144,7 @@ class ReplayReceipt:
             mode=CitationMode.ACCURATE,
             grounding=Grounding.STRICT if receipt.strict else Grounding.OPEN,
             support=receipt.support,
-            best=support.best,
+            excerpts=excerpts,
         )
         stages = Stages(clock=self._clock, metrics=self._metrics, tracer=self._tracer)
         said = await self._answer_grounded(plan, stages=stages, emit=lambda _event: None)
@@ -189,3 +187,16 @@ def _sources(resolved: ResolvedReceipt) -> tuple[Source, ...]:
         if record.number and text.available
     ]
     return tuple(sorted(found, key=lambda source: source.number))
+
+
+def _excerpts(receipt: Receipt, sources: Sequence[Source]) -> tuple[Neighbourhood, ...]:
+    """Return the stretches that stood before the question, of those sources that are still there."""
+    found = []
+    for span in receipt.excerpts:
+        for passage in (source.passage for source in sources):
+            inside = passage.start <= span.start and span.end <= passage.end
+            if (passage.document_id, passage.version) == (span.document_id, span.version) and inside:
+                start, end = span.start - passage.start, span.end - passage.start
+                found.append(Neighbourhood(passage, start, end, passage.text[start:end], ""))
+                break
+    return tuple(found)

@@ -8,23 +8,23 @@ from services.chat.domain import support
 from services.chat.domain.turn import Passage
 from services.chat.ports import Library
 
-# Neighbourhoods whose similarity is asked for: the best by words.
+# Neighbourhoods that are read closely: the best by words.
 _NEAREST = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """The probability that the passages hold an answer, and the neighbourhood that holds it best."""
+    """The probability that the passages hold an answer, and for each question the neighbourhood that holds it best."""
 
     score: float
-    best: support.Neighbourhood | None
+    places: tuple[support.Neighbourhood, ...] = ()
 
 
 class JudgeSupport:
     """Judges the passages against the question, before a word is generated.
 
     Args:
-        library: Where similarities come from.
+        library: Tells how well a text meets a question.
         model: The calibrated weights.
     """
 
@@ -33,22 +33,26 @@ class JudgeSupport:
         self._model = model
 
     async def __call__(self, questions: Sequence[str], passages: Sequence[Passage]) -> Support:
-        """Return the support of the best-supported part of the question."""
+        """Return the support of the best-supported part of the question, and the places of all parts, best part first."""
         if not passages:
-            return Support(0.0, None)
+            return Support(0.0)
         judged = await asyncio.gather(*(self._judge(question, passages) for question in questions))
-        return max(judged, key=lambda one: one.score)
+        ordered = sorted(judged, key=lambda one: -one.score)
+        places = dict.fromkeys(place for one in ordered for place in one.places)
+        return Support(ordered[0].score, tuple(places))
 
     async def _judge(self, question: str, passages: Sequence[Passage]) -> Support:
+        looked = await self.look(question, passages)
+        return Support(support.score(looked[0], self._model), (looked[1],)) if looked else Support(0.0)
+
+    async def look(
+        self, question: str, passages: Sequence[Passage]
+    ) -> tuple[support.Features, support.Neighbourhood] | None:
+        """Return what the decision looks at, and the best place; None when the passages hold no words."""
         places = support.ranked(question, passages)[:_NEAREST]
         if not places:
-            return Support(0.0, None)
-        asked, found, met = await asyncio.gather(
-            self._library.embed([question], queries=True),
-            self._library.embed([place.text for _, place in places]),
-            self._library.least_met(question, [place.in_full for _, place in places]),
-        )
-        nearness = [float(value) for value in found @ asked[0]]
-        found_features = support.features(question, passages, places=places, nearness=nearness, met=met)
-        best = max(range(len(places)), key=lambda index: places[index][0] + nearness[index] + met[index])
-        return Support(support.score(found_features, self._model), places[best][1])
+            return None
+        met = await self._library.least_met(question, [place.in_full for _, place in places])
+        features = support.features(question, passages, places=places, met=met)
+        best = max(range(len(places)), key=lambda index: met[index])
+        return features, places[best][1]

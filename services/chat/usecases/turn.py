@@ -215,7 +215,7 @@ class AnswerTurn:
                 mode=question.citation_mode or CitationMode.ACCURATE,
                 grounding=Grounding.STRICT if strict else Grounding.OPEN,
                 support=grounds.support.score,
-                best=grounds.support.best,
+                excerpts=grounds.prompt.excerpts,
             )
             said = await self._answer_grounded(plan, stages=stages, emit=emit)
             said.model = said.model or model
@@ -243,23 +243,29 @@ class AnswerTurn:
                 queries.queries, options=question.retrieval, documents=question.documents
             )
             span.set_attribute(telemetry.CHAT_PASSAGES, len(passages))
-        with stages.stage("prompt") as span:
+        with stages.stage("judge") as span:
+            support = await self._judge_support(queries.queries, passages)
+            span.set_attribute(telemetry.CHAT_SUPPORT, round(support.score, 4))
+        with stages.stage("prompt"):
             prompt = await self._fit_prompt(
                 model=question.model,
                 instructions=instructions_of(turn),
                 passages=passages,
+                excerpts=support.places,
                 history=spoken,
                 question=queries.standalone,
                 max_tokens=question.sampling.max_tokens,
             )
-            support = await self._judge_support(queries.queries, [source.passage for source in prompt.sources])
-            span.set_attribute(telemetry.CHAT_SUPPORT, round(support.score, 4))
         return Grounds(queries, passages, prompt, support)
 
     def _sampling(self, wanted: Sampling, answer_tokens: int) -> Sampling:
         temperature = self._temperature if wanted.temperature is None else wanted.temperature
         penalty = self._frequency_penalty if wanted.frequency_penalty is None else wanted.frequency_penalty
-        return replace(wanted, temperature=temperature, frequency_penalty=penalty, max_tokens=answer_tokens, n=1)
+        # A small model goes on with a question of its own when it has answered ours.
+        stop = (*wanted.stop, f"\n{self._texts.question}", "\n<document")
+        return replace(
+            wanted, temperature=temperature, frequency_penalty=penalty, stop=stop, max_tokens=answer_tokens, n=1
+        )
 
 
 def _check(question: Question) -> None:

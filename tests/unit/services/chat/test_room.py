@@ -59,8 +59,11 @@ async def test_the_prompt_holds_documents_as_data_and_the_question_last(room: An
     )
     await room.ask(a_request(QUESTION))
 
-    system, user = room.engine.prompts[-1]
+    system, *_, user = room.engine.prompts[-1]
     assert system.role == "system"
+    assert [message.role for message in room.engine.prompts[-1]] == ["system", "user", "assistant", "user"]
+    # What lies nearest to the question is said once more right before it.
+    assert "gym memberships" in user.content.split("</document>")[-1].removesuffix(QUESTION)
     assert user.content.count("</document>") == user.content.count("<document number=")
     assert "<|im_end|>" not in user.content
     assert user.content.rstrip().endswith(QUESTION)
@@ -75,7 +78,7 @@ async def test_what_the_documents_do_not_support_is_refused_and_the_nearest_sour
     assert heard.finished.abstention == chat_pb2.ABSTENTION_NOTHING_FOUND
     assert room.engine.prompts == []
 
-    heard = await room.ask(a_request("What is the blood type of the fleet manager?"))
+    heard = await room.ask(a_request("What is the blood type and birthplace of the fleet manager?"))
     assert heard.text == "The documents do not answer this question."
     assert heard.finished.abstention == chat_pb2.ABSTENTION_NOT_SUPPORTED
     assert [source.document_id for source in heard.of("passages")[0].sources] == ["doc_cars"]
@@ -135,7 +138,7 @@ async def test_links_markers_and_the_system_prompt_do_not_leave_the_room(room: A
 
 
 async def test_a_follow_up_is_searched_for_with_the_history(room: Any, a_request: Any) -> None:
-    room.engine.answers = lambda messages: "gibberish" if "Rewritten" in messages[-1].content else ANSWER
+    room.engine.answers = lambda messages: "gibberish" if "Last question" in messages[-1].content else ANSWER
     heard = await room.ask(
         a_request("Who leads PerksPlus?", "Maria Lopez leads PerksPlus.", "How much does it cover for gym memberships?")
     )
@@ -144,6 +147,30 @@ async def test_a_follow_up_is_searched_for_with_the_history(room: Any, a_request
     assert "PerksPlus" in made.queries[0]
     assert room.engine.requests[0].sampling.max_tokens == 32
     assert heard.text == ANSWER
+    # The history comes as turns, and the documents only in the last one.
+    _, *turns = room.engine.prompts[-1]
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    assert turns[2].content == "Who leads PerksPlus?"
+    assert turns[3].content == "Maria Lopez leads PerksPlus."
+
+
+async def test_an_answer_ends_where_the_model_begins_to_ask_itself(room: Any, a_request: Any) -> None:
+    await room.ask(a_request(QUESTION, sampling=sampling_pb2.Sampling(stop=["END"])))
+    assert list(room.engine.requests[-1].sampling.stop) == ["END", "\nQuestion:", "\n<document"]
+
+
+async def test_unanswered_turns_are_joined_so_that_roles_alternate(room: Any, a_request: Any) -> None:
+    messages = [
+        sampling_pb2.Message(role="user", content="Hello?"),
+        sampling_pb2.Message(role="user", content="Is anybody there?"),
+        sampling_pb2.Message(role="user", content=QUESTION),
+    ]
+    await room.ask(
+        chat_pb2.ChatRequest(messages=messages, retrieval=chat_pb2.RetrievalOptions(collection_ids=("vs_1",)))
+    )
+    _, *turns = room.engine.prompts[-1]
+    assert [turn.role for turn in turns] == ["user", "assistant", "user"]
+    assert turns[-1].content.startswith("Hello?\n\nIs anybody there?")
 
 
 async def test_inline_documents_are_cited_by_their_own_offsets(room: Any, a_request: Any) -> None:
@@ -261,7 +288,7 @@ async def test_conversations_belong_to_their_owner(room: Any, a_request: Any) ->
     assert conversation.turns[1].receipt_id == heard.finished.receipt_id
 
     room.engine.answers = lambda messages: (
-        "nonsense" if "Rewritten" in messages[-1].content else "Maria Lopez leads it."
+        "nonsense" if "Last question" in messages[-1].content else "Maria Lopez leads it."
     )
     follow_up = await room.ask(a_request("Who leads it?", conversation_id=identity))
     assert "PerksPlus" in follow_up.of("queries")[0].queries[0]

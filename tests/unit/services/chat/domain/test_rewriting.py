@@ -34,6 +34,22 @@ def test_the_lexical_rewrite_names_what_was_spoken_of(question: str, expected: s
     assert lexical_rewrite(question, HISTORY) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "answered", "question", "expected"),
+    [
+        ("When is the pool open on working days?", "From 7 to 19.", "And on Sundays?", "When is the pool open on Sundays?"),
+        ("How long may a sabbatical be?", "Three months.", "After how many years may I take one?", "After how many years may I take sabbatical?"),
+        ("What is the Writing Lab?", "A virtual centre.", "Who gives help there?", "Who gives help at Writing Lab?"),
+        ("How often is the Rill 200 calibrated?", "Every 24 months.", "How long does that take?", "How long does that take (Rill 200 calibrated)?"),
+        ("What is lunch for employees?", "4 euros.", "And how much do guests pay?", "how much do guests pay (lunch employees)?"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_taken_from_the_last_question(
+    asked: str, answered: str, question: str, expected: str
+) -> None:
+    assert lexical_rewrite(question, (Message("user", asked), Message("assistant", answered))) == expected
+
+
 def test_parts_become_queries_of_their_own() -> None:
     assert split("Who leads Falcon and when does it end?") == ("Who leads Falcon?", "when does Falcon end?")
     assert split("Is there bread and butter?") == ("Is there bread and butter?",)
@@ -48,6 +64,9 @@ def test_parts_become_queries_of_their_own() -> None:
         ("The capital of France is Paris and it is a lovely city.", None),
         ("start start start Falcon", None),
         ("When does the weather start?", None),
+        ("Project Falcon starts in Lisbon.", None),
+        ("Who does Project Falcon start?", None),
+        ("When does Project Falcon start in 2031?", None),
     ],
 )
 def test_a_models_rewrite_is_taken_only_when_it_helps(output: str, accepted: str | None) -> None:
