@@ -34,6 +34,8 @@ class Thresholds:
         near: Least similarity when the share lies between `middle` and `sure`.
         middle: Share that parts the two doubtful bands.
         very_near: Least similarity when the share lies between `doubt` and `middle`.
+        row: Share below which nothing helps in the row of a table: its cells are all it says, and the row of another
+            subject differs by a word or two only.
     """
 
     sure: float = 0.85
@@ -41,6 +43,7 @@ class Thresholds:
     doubt: float = 0.45
     near: float = 0.6
     very_near: float = 0.8
+    row: float = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,10 @@ def _windows(source: Source) -> list[Window]:
     text = source.passage.text
     pieces = sentences(text)
     spans = [(piece.start, piece.end, 1) for piece in pieces]
-    spans += [(one.start, other.end, 2) for one, other in pairwise(pieces)]
+    # Two rows of a table say nothing together: what one says of its subject is not true of the other's.
+    spans += [
+        (one.start, other.end, 2) for one, other in pairwise(pieces) if not (_is_row(one.text) and _is_row(other.text))
+    ]
     heading = " ".join((source.passage.title, *source.passage.locator.heading_path, source.passage.locator.part))
     found = []
     for start, end, count in spans:
@@ -110,6 +116,10 @@ def _windows(source: Source) -> list[Window]:
             )
         )
     return found
+
+
+def _is_row(text: str) -> bool:
+    return text.startswith("|")
 
 
 def segments(answer: str) -> tuple[Stretch, ...]:
@@ -214,7 +224,7 @@ def candidates(
     scored = []
     for window in windows:
         coverage = _coverage(reading, window)
-        if coverage < thresholds.doubt:
+        if coverage < (thresholds.row if _is_row(window.stretch.text) else thresholds.doubt):
             continue
         rank = coverage - _PAIR_MALUS * (window.sentences - 1)
         scored.append((rank, coverage, window))

@@ -334,4 +334,10 @@ def nothing_replaced(statement: str, source: str) -> bool:
     at = own[0]
     if at == len(mine) - 1:
         return at < 2 or (mine[at - 2].stem, mine[at - 1].stem) not in set(pairwise(theirs[:-1]))
-    return at == 0 or (mine[at - 1].stem, mine[at + 1].stem) not in set(zip(theirs, theirs[2:], strict=False))
+    around = {
+        (before, after)
+        for before, middle, after in zip(theirs, theirs[1:], theirs[2:], strict=False)
+        # A number between two words of the source has its own check, and a verb beside it replaces nothing.
+        if not middle[0].isdigit()
+    }
+    return at == 0 or (mine[at - 1].stem, mine[at + 1].stem) not in around

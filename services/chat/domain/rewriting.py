@@ -339,7 +339,7 @@ def accept_rewrite(output: str, question: str, history: Sequence[Message]) -> st
         token.norm in _PRONOUNS - {"that", "there"} for token in words
     ):
         return None
-    if not _asks_alike(text, question) or not {token.norm for token in words if token.is_number} <= {
+    if not _asks_alike(text, question, history) or not {token.norm for token in words if token.is_number} <= {
         token.norm for given in (question, *(message.content for message in history)) for token in tokens(given)
     }:
         return None
@@ -357,9 +357,11 @@ def accept_rewrite(output: str, question: str, history: Sequence[Message]) -> st
 _INTERROGATIVES = frozenset({"who", "whom", "whose", "what", "when", "where", "which", "why", "how"})
 
 
-def _asks_alike(rewrite: str, question: str) -> bool:
-    """Whether a rewrite asks at all, and with the question's own interrogative where it has one."""
-    wanted = next((token.norm for token in tokens(question) if token.norm in _INTERROGATIVES), "")
+def _asks_alike(rewrite: str, question: str, history: Sequence[Message]) -> bool:
+    """Whether a rewrite asks at all, and with the interrogative of the question, or else of the question before it."""
+    asked = [message.content for message in history if message.role == "user"][-1:]
+    interrogatives = (token.norm for text in (question, *asked) for token in tokens(text))
+    wanted = next((norm for norm in interrogatives if norm in _INTERROGATIVES), "")
     if wanted:
         return any(token.norm == wanted for token in tokens(rewrite))
     return _asks(rewrite)

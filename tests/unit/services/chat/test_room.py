@@ -78,7 +78,7 @@ async def test_what_the_documents_do_not_support_is_refused_and_the_nearest_sour
     assert heard.finished.abstention == chat_pb2.ABSTENTION_NOTHING_FOUND
     assert room.engine.prompts == []
 
-    heard = await room.ask(a_request("What is the blood type and birthplace of the fleet manager?"))
+    heard = await room.ask(a_request("What is the blood type, birthplace and star sign of the fleet manager?"))
     assert heard.text == "The documents do not answer this question."
     assert heard.finished.abstention == chat_pb2.ABSTENTION_NOT_SUPPORTED
     assert [source.document_id for source in heard.of("passages")[0].sources] == ["doc_cars"]
@@ -107,6 +107,27 @@ async def test_an_unsupported_answer_never_stands_alone(room: Any, a_request: An
         assert heard.citations
     for citation in heard.citations:
         assert heard.text[citation.answer_start : citation.answer_end] == citation.answer_text
+
+
+async def test_a_supported_sentence_that_answers_nothing_is_not_the_last_word(room: Any, a_request: Any) -> None:
+    room.engine.answers = lambda messages: "PerksPlus covers gym memberships."
+    heard = await room.ask(a_request(QUESTION))
+    assert "The documents say:" in heard.text
+    assert any("$1,000" in citation.answer_text for citation in heard.citations)
+    for citation in heard.citations:
+        assert heard.text[citation.answer_start : citation.answer_end] == citation.answer_text
+
+
+async def test_a_model_that_finds_no_answer_is_believed_unless_the_passages_surely_hold_one(
+    room: Any, a_request: Any
+) -> None:
+    room.engine.answers = lambda messages: "Not in the documents."
+    heard = await room.ask(a_request("Does the fleet manager with the yellow hat approve tractors in summer?"))
+    assert heard.text == "The documents do not answer this question."
+    assert heard.finished.abstention == chat_pb2.ABSTENTION_NOT_SUPPORTED
+    heard = await room.ask(a_request(QUESTION))
+    assert heard.text.startswith("The documents say:")
+    assert heard.citations
 
 
 async def test_fast_citations_come_between_the_text(room: Any, a_request: Any) -> None:

@@ -114,3 +114,9 @@ def test_spans_equal_their_text_and_quotes_stand_in_the_source(answer: str, text
             assert text[evidence.start - START : evidence.end - START] == evidence.quote
             assert evidence.quote.strip()
             assert 0 <= evidence.score <= 1
+
+
+def test_two_rows_of_a_table_support_nothing_together() -> None:
+    table = source("| F3 | senior engineer | 60500 | 78000 |\n| F4 | principal engineer | 76000 | 95000 |\n")
+    assert cite("A senior engineer earns 78000 at most.", table, near=0.9)
+    assert not cite("A senior engineer earns 95000 at most.", table, near=0.9)
