@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from gateway.api.call import Call
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import RouteTable
-from gateway.bootstrap import Assembled, all_routes, assemble
+from gateway.bootstrap.serving import Assembled, all_routes, assemble
 from gateway.domain.identity import KeyGrant
 from gateway.policy import POLICY
 from gateway.settings import GatewaySettings

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.api.routing import Route, RouteTable
-from gateway.bootstrap import Assembled, assemble
+from gateway.bootstrap.serving import Assembled, assemble
 from gateway.domain.identity import KeyGrant
 from gateway.settings import GatewaySettings
 from services.chassis.auth import ANYONE, Role, generate_key_pair
