@@ -56,16 +56,13 @@ class _Turn:
 
 def citation_json(citation: CitationMade, sources: Mapping[int, Source]) -> dict[str, Any]:
     """Return a citation: `text == answer[start:end]`, `end` exclusive, each source once (its best quote)."""
-    best: dict[int, Evidence] = {}
-    for evidence in citation.evidence:
-        best.setdefault(evidence.source_number, evidence)
     return {
         "start": citation.start,
         "end": citation.end,
         "text": citation.text,
         "content_index": _ONLY_BLOCK,
         "type": "TEXT_CONTENT",
-        "sources": [_source_json(sources[number], evidence) for number, evidence in best.items()],
+        "sources": [_source_json(sources[evidence.source_number], evidence) for evidence in citation.best],
     }
 
 

@@ -91,17 +91,14 @@ class _Turn:
 
     def citation(self, made: CitationMade) -> dict[str, Any]:
         """Return a citation: `text == answer[start:end]` in code points, each source once, best first."""
-        best: dict[int, Evidence] = {}
-        for evidence in made.evidence:
-            best.setdefault(evidence.source_number, evidence)
-        sources = [_source_json(self._source(number), evidence) for number, evidence in best.items()]
+        sources = [_source_json(self._source(evidence.source_number), evidence) for evidence in made.best]
         return {"start": made.start, "end": made.end, "text": made.text, "sources": sources}
 
     def annotations(self, made: CitationMade) -> list[dict[str, Any]]:
         """Return OpenAI's annotation for each source of a citation; `index` keeps streamed ones apart."""
         found = []
-        for number in dict.fromkeys(evidence.source_number for evidence in made.evidence):
-            source = self._source(number)
+        for evidence in made.best:
+            source = self._source(evidence.source_number)
             span = {
                 "start_index": made.start,
                 "end_index": made.end,
