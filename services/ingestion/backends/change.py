@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Executable, Row, Table, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.database import upsert
 from services.chassis.errors import Conflict
 from services.chassis.events.log import new_envelope
 from services.chassis.events.outbox import Outbox
@@ -310,5 +310,4 @@ class SqlChange(Records):
 
     async def _put_new(self, table: Table, row: dict[str, Any]) -> None:
         """Add a row unless it is there."""
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        await self._connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing())
+        await self._connection.execute(upsert(self._connection, table).values(row).on_conflict_do_nothing())
