@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
 
+from gateway.api.call import Call
 from gateway.api.routing import Route, RouteTable
 from gateway.bootstrap.serving import Assembled, assemble
 from gateway.domain.identity import KeyGrant
@@ -33,6 +35,13 @@ def settings(tmp_path: Path) -> GatewaySettings:
         body_patience_s=0.2,
         stall_s=0.2,
     )
+
+
+@pytest.fixture
+def call() -> Call:
+    """A request whose body nobody reads."""
+    intake: Any = None
+    return Call(request_id="req_1", path={}, query_string=b"", headers=Headers({}), caller=None, intake=intake)
 
 
 @pytest.fixture
