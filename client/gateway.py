@@ -48,7 +48,7 @@ class Gateway:
 
     def status(self) -> dict[str, Any]:
         """Return the rooms' health."""
-        return self._json("GET", "/brain/v1/status")
+        return _object(self._request("GET", "/brain/v1/status"))
 
     def collection(self, name: str, *, create: bool = False) -> str:
         """Return the id of a collection given by id or name.
@@ -63,7 +63,7 @@ class Gateway:
                 return str(one["id"])
         if not create:
             raise NotFoundError(f"There is no collection called {name!r}.")
-        return str(self._json("POST", "/brain/v1/collections", body={"name": name})["id"])
+        return str(_object(self._request("POST", "/brain/v1/collections", body={"name": name}))["id"])
 
     def manifest(self, collection: str) -> list[dict[str, Any]]:
         """Return key, digest and state of every document of a collection."""
@@ -89,7 +89,7 @@ class Gateway:
         if attributes:
             query.append(("attributes", json.dumps(attributes)))
         with path.open("rb") as content:
-            answer = self._json("POST", "/brain/v1/documents", params=query, content=content)
+            answer = _object(self._request("POST", "/brain/v1/documents", params=query, content=content))
         return dict(answer["document"]), bool(answer["unchanged"])
 
     def documents(self, collection: str, *, name: str = "") -> list[dict[str, Any]]:
@@ -99,40 +99,40 @@ class Gateway:
 
     def document(self, document_id: str) -> dict[str, Any]:
         """Return one document."""
-        return self._json("GET", f"/brain/v1/documents/{document_id}")
+        return _object(self._request("GET", f"/brain/v1/documents/{document_id}"))
 
     def text(self, document_id: str) -> dict[str, Any]:
         """Return a document's stored text with its sections."""
-        return self._json("GET", f"/brain/v1/documents/{document_id}/text")
+        return _object(self._request("GET", f"/brain/v1/documents/{document_id}/text"))
 
     def set_access(self, document_id: str, access: Sequence[str]) -> dict[str, Any]:
         """Replace a document's access list."""
-        return self._json("PUT", f"/brain/v1/documents/{document_id}/access", body={"access": list(access)})
+        return _object(self._request("PUT", f"/brain/v1/documents/{document_id}/access", body={"access": list(access)}))
 
     def delete(self, document_id: str) -> dict[str, Any]:
         """Withhold a document at once and begin to remove it; return the receipt so far."""
-        return self._json("DELETE", f"/brain/v1/documents/{document_id}")
+        return _object(self._request("DELETE", f"/brain/v1/documents/{document_id}"))
 
     def deletion(self, document_id: str) -> dict[str, Any]:
         """Return the receipt of a deletion."""
-        return self._json("GET", f"/brain/v1/deletions/{document_id}")
+        return _object(self._request("GET", f"/brain/v1/deletions/{document_id}"))
 
     def search(self, collections: Sequence[str], query: str, *, limit: int = 5) -> list[dict[str, Any]]:
         """Return passages, best first."""
         body = {"query": query, "collections": list(collections), "top_k": limit, "explain": True}
-        return list(self._json("POST", "/brain/v1/search", body=body)["data"])
+        return list(_object(self._request("POST", "/brain/v1/search", body=body))["data"])
 
     def receipt(self, receipt_id: str) -> dict[str, Any]:
         """Return the receipt of an answer, as its reader may see it today."""
-        return self._json("GET", f"/brain/v1/receipts/{receipt_id}")
+        return _object(self._request("GET", f"/brain/v1/receipts/{receipt_id}"))
 
     def replay(self, receipt_id: str) -> dict[str, Any]:
         """Ask the same again and compare."""
-        return self._json("POST", f"/brain/v1/receipts/{receipt_id}/replay")
+        return _object(self._request("POST", f"/brain/v1/receipts/{receipt_id}/replay"))
 
     def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Say what became of a document for a question."""
-        return self._json("POST", "/brain/v1/explain", body=dict(body))
+        return _object(self._request("POST", "/brain/v1/explain", body=dict(body)))
 
     def ask(
         self,
@@ -189,22 +189,11 @@ class Gateway:
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         after = ""
         while True:
-            page = self._json("GET", path, params=[*query.items(), *([("after", after)] if after else [])])
+            page = _object(self._request("GET", path, params=[*query.items(), *([("after", after)] if after else [])]))
             yield from page["data"]
             if not page["has_more"]:
                 return
             after = str(page["next"])
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        params: Sequence[tuple[str, str]] = (),
-        content: Any = None,
-    ) -> dict[str, Any]:
-        return dict(self._request(method, path, body=body, params=params, content=content).json())
 
     def _request(
         self,
@@ -222,6 +211,10 @@ class Gateway:
         if answer.is_error:
             raise _error(answer)
         return answer
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    return dict(answer.json())
 
 
 def _error(answer: httpx.Response) -> GatewayError:

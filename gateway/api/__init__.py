@@ -2,8 +2,8 @@
 
 How a dialect registers its routes
 ----------------------------------
-A dialect is a package here with a function `routes(services: Services) -> list[Route]`; `gateway.bootstrap` adds the
-lists of all dialects together (function `all_routes`: add yours there). A `Route` (module `routing`) is
+A dialect is a package here with a function `routes(services: Services) -> list[Route]`; `gateway.bootstrap.serving` adds
+the lists of all dialects together (function `all_routes`: add yours there). A `Route` (module `routing`) is
 
     Route("POST", "/v2/chat", handler, body=Body.JSON, summary="…", request=ChatBody, …)
 

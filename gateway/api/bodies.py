@@ -3,15 +3,25 @@
 from typing import Any, Final, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from services.chassis.errors import InvalidInput
 
-__all__ = ["parse", "validated"]
+__all__ = ["OrEmpty", "SdkBody", "Upper", "parse", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80
+
+# An explicit null is a list that was not given.
+OrEmpty: Final = BeforeValidator(lambda value: [] if value is None else value)
+Upper: Final = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+
+
+class SdkBody(BaseModel):
+    """What other people's SDKs send: unknown fields are ignored, as SDKs are newer or older than we are."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def parse(model: type[Model], data: bytes) -> Model:

@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.domain.identity import ApiKey, AuditEntry, KeyGrant, Spent, StoredAnswer
 from gateway.domain.keeping import Page, Paging
 from services.chassis.auth import Role
-from services.chassis.database import Database
+from services.chassis.database import Database, upsert
 from services.chassis.errors import NotFound
 
 __all__ = ["AnswersTable", "AuditTable", "KeysTable", "UsageTable"]
@@ -90,12 +89,6 @@ def _moment(stamp: int) -> datetime:
 
 def _moment_or_none(stamp: int | None) -> datetime | None:
     return None if stamp is None else _moment(stamp)
-
-
-def _insert(connection: AsyncConnection, table: sa.Table) -> Any:
-    """Return an INSERT that knows ON CONFLICT; both databases spell it the same way."""
-    maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return maker(table)
 
 
 class KeysTable:
@@ -206,7 +199,7 @@ class UsageTable:
         hour = _stamp(at.replace(minute=0, second=0, microsecond=0))
         async with self._database.begin() as connection:
             for one in spent:
-                insert = _insert(connection, _usage).values(
+                insert = upsert(connection, _usage).values(
                     tenant=one.tenant,
                     hour=hour,
                     key_id=one.key_id,
@@ -327,7 +320,7 @@ class AnswersTable:
         async with self._database.begin() as connection:
             stale = sa.and_(_answers.c.status == 0, _answers.c.created_at < _stamp(stale_before))
             await connection.execute(_answers.delete().where(_answers.c.scope == scope, stale))
-            claim = _insert(connection, _answers).values(
+            claim = upsert(connection, _answers).values(
                 scope=scope, digest="", status=0, media_type="", body=None, created_at=_stamp(now)
             )
             claimed = await connection.execute(claim.on_conflict_do_nothing())

@@ -43,7 +43,6 @@ __all__ = [
 # How the search queries of a turn came about.
 RewriteMethod = Literal["none", "self_contained", "model", "lexical"]
 
-
 # By this name callers ask for the base model, whatever it is.
 DEFAULT_MODEL: Final = "default"
 
@@ -257,6 +256,14 @@ class CitationMade:
     end: int
     text: str
     evidence: tuple[Evidence, ...]
+
+    @property
+    def best(self) -> tuple[Evidence, ...]:
+        """Each source's best evidence, best first."""
+        found: dict[int, Evidence] = {}
+        for one in self.evidence:
+            found.setdefault(one.source_number, one)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, pool
+from sqlalchemy import Connection, Table, event, pool
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.chassis.errors import InvalidInput, Unavailable
 
-__all__ = ["Database", "migrate"]
+__all__ = ["Database", "migrate", "upsert"]
 
 # How long a writer waits for another one before it gives up.
 _BUSY_TIMEOUT_S = 30
@@ -107,6 +108,12 @@ def _sqlite(path: str) -> AsyncEngine:
         connection.exec_driver_sql(connection.info.pop("begin", "BEGIN"))
 
     return engine
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Any:
+    """Return an INSERT that knows ON CONFLICT; both databases spell it the same way."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
 
 
 async def migrate(database: Database, package: str) -> None:

@@ -4,7 +4,6 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from brain.chat.v1 import chat_pb2_grpc, conversation_pb2_grpc, receipt_pb2_grpc
-from services.chassis.auth import TokenVerifier
 from services.chassis.database import Database, migrate
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect
@@ -41,9 +40,7 @@ async def serve(settings: ChatSettings) -> None:
     """Run the room until a signal comes."""
     lifecycle = Lifecycle("chat")
     server = await build(settings, lifecycle, REGISTRY)
-    address = await server.start()
-    lifecycle.on_stop(lambda: server.stop(settings.drain_s), name="rpc")
-    await server.set_serving(serving=True)
+    address = await server.serve(lifecycle, drain_s=settings.drain_s)
     _log.info("room_ready", room="chat", address=address)
     await lifecycle.run_until_signal()
 
@@ -103,14 +100,7 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
         clock=clock,
         tracer=spans,
     )
-    server = RpcServer(
-        room="chat",
-        listen=settings.listen,
-        policy=POLICY,
-        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
-        registry=registry,
-        tls=tls,
-    )
+    server = RpcServer.of(settings, room="chat", policy=POLICY, registry=registry)
     server.add(
         chat_pb2_grpc.add_ChatServiceServicer_to_server, ChatApi(answer_turn=answer_turn), "brain.chat.v1.ChatService"
     )

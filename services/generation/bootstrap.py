@@ -10,12 +10,10 @@ import structlog
 from prometheus_client import REGISTRY
 
 from brain.generation.v1 import generation_pb2_grpc, model_pb2_grpc
-from services.chassis.auth import TokenVerifier
 from services.chassis.database import Database, migrate
 from services.chassis.errors import Unsupported
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.server import RpcServer
-from services.chassis.rpc.tls import tls_files
 from services.generation.api import GenerationServicer, ModelServicer
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
 from services.generation.backends.adapter_table import SqlAdapterTable
@@ -86,14 +84,7 @@ async def serve(settings: GenerationSettings) -> None:
     )
     await adapters.restore()
     admission = Admission(limit=settings.max_inflight, metrics=metrics)
-    server = RpcServer(
-        room="generation",
-        listen=settings.listen,
-        policy=POLICY,
-        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
-        registry=REGISTRY,
-        tls=tls_files(settings),
-    )
+    server = RpcServer.of(settings, room="generation", policy=POLICY, registry=REGISTRY)
     server.add(
         generation_pb2_grpc.add_GenerationServiceServicer_to_server,
         GenerationServicer(

@@ -14,7 +14,6 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from brain.ingestion.v1 import batch_pb2_grpc, collection_pb2_grpc, document_pb2_grpc, file_pb2_grpc
-from services.chassis.auth import TokenVerifier
 from services.chassis.blobs import BlobStore, open_blobs
 from services.chassis.database import Database, migrate
 from services.chassis.errors import Unavailable
@@ -222,14 +221,7 @@ async def _listen(
     settings: IngestionSettings, life: Lifecycle, usecases: _UseCases, registry: CollectorRegistry
 ) -> str:
     """Serve callers; return the address."""
-    server = RpcServer(
-        room="ingestion",
-        listen=settings.listen,
-        policy=POLICY,
-        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
-        registry=registry,
-        tls=tls_files(settings),
-    )
+    server = RpcServer.of(settings, room="ingestion", policy=POLICY, registry=registry)
     server.add(
         collection_pb2_grpc.add_CollectionServiceServicer_to_server,
         CollectionServicer(usecases.collections),
@@ -255,10 +247,7 @@ async def _listen(
         FileBatchServicer(adding=usecases.adding, documents=usecases.documents),
         "brain.ingestion.v1.FileBatchService",
     )
-    address = await server.start()
-    life.on_stop(lambda: server.stop(settings.drain_s), name="server")
-    await server.set_serving(serving=True)
-    return address
+    return await server.serve(life, drain_s=settings.drain_s)
 
 
 def _sandbox(settings: IngestionSettings, life: Lifecycle) -> SandboxedReader:

@@ -7,7 +7,6 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from brain.retrieval.v1 import embedding_pb2_grpc, rerank_pb2_grpc, search_pb2_grpc, withhold_pb2_grpc
-from services.chassis.auth import TokenVerifier
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, migrate
 from services.chassis.errors import BrainError, InvalidInput
@@ -16,7 +15,6 @@ from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.server import RpcServer
-from services.chassis.rpc.tls import tls_files
 from services.retrieval.api import Defaults, EmbeddingServicer, RerankServicer, SearchServicer, WithholdServicer
 from services.retrieval.backends.register import SqlRegister
 from services.retrieval.backends.tables import outbox
@@ -66,14 +64,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     index = await _open_index(settings, lifecycle, dimension=embedder.dimension)
     analyser = Analyser()
 
-    server = RpcServer(
-        room="retrieval",
-        listen=settings.listen,
-        policy=POLICY,
-        verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
-        registry=registry,
-        tls=tls_files(settings),
-    )
+    server = RpcServer.of(settings, room="retrieval", policy=POLICY, registry=registry)
     if role != "index":
         search = Search(
             index=index,
@@ -126,9 +117,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
         )
         _spawn_indexer(settings, lifecycle, log=log, events=events, metrics=metrics, index=index)
         lifecycle.spawn(relay.run(), name="outbox")
-    address = await server.start()
-    lifecycle.on_stop(lambda: server.stop(settings.drain_s), name="rpc")
-    await server.set_serving(serving=True)
+    address = await server.serve(lifecycle, drain_s=settings.drain_s)
     _log.info("room_ready", room="retrieval", address=address, role=role)
     await lifecycle.run_until_signal()
 

@@ -4,14 +4,13 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from gateway.api.call import Call
+from gateway.api.heard import HeardTurn
 from gateway.domain.asking import (
-    Abstention,
     AnswerEvent,
     CitationMade,
     Evidence,
     Finish,
-    PassagesChosen,
-    QueriesMade,
     Source,
     TextMade,
     TokenLogprob,
@@ -31,41 +30,15 @@ _FINISH: Final = {
 _ONLY_BLOCK: Final = 0  # text answers have one content block
 
 
-class _Turn:
-    """What has been heard of a turn."""
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.model = ""
-        self.conversation_id = ""
-        self.searches = 0
-        self.sources: dict[int, Source] = {}
-
-    def hear(self, event: AnswerEvent) -> None:
-        """Keep what later events are told with."""
-        match event:
-            case TurnStarted():
-                self.id, self.model, self.conversation_id = event.response_id, event.model, event.conversation_id
-            case QueriesMade():
-                self.searches = int(bool(event.queries))
-            case PassagesChosen():
-                self.sources = {source.number: source for source in event.sources}
-            case _:
-                pass
-
-
 def citation_json(citation: CitationMade, sources: Mapping[int, Source]) -> dict[str, Any]:
     """Return a citation: `text == answer[start:end]`, `end` exclusive, each source once (its best quote)."""
-    best: dict[int, Evidence] = {}
-    for evidence in citation.evidence:
-        best.setdefault(evidence.source_number, evidence)
     return {
         "start": citation.start,
         "end": citation.end,
         "text": citation.text,
         "content_index": _ONLY_BLOCK,
         "type": "TEXT_CONTENT",
-        "sources": [_source_json(sources[number], evidence) for number, evidence in best.items()],
+        "sources": [_source_json(sources[evidence.source_number], evidence) for evidence in citation.best],
     }
 
 
@@ -113,21 +86,9 @@ def _logprobs_json(logprobs: tuple[TokenLogprob, ...]) -> list[dict[str, Any]]:
     return [{"text": token.token, "token_ids": [], "logprobs": [token.logprob]} for token in logprobs]
 
 
-def _beside(turn: _Turn, end: TurnFinished) -> dict[str, Any]:
-    """Return what an answer carries beside Cohere's fields."""
-    beside: dict[str, Any] = {"model": turn.model}
-    if turn.conversation_id:
-        beside["conversation_id"] = turn.conversation_id
-    if end.receipt_id:
-        beside["receipt_id"] = end.receipt_id
-    if end.abstention is not Abstention.NONE:
-        beside["abstention"] = end.abstention.name.lower()
-    return beside
-
-
-async def whole_answer(events: AsyncIterator[AnswerEvent]) -> dict[str, Any]:
+async def whole_answer(events: AsyncIterator[AnswerEvent], call: Call) -> dict[str, Any]:
     """Return the whole answer."""
-    turn, text = _Turn(), ""
+    turn, text = HeardTurn(call), ""
     citations: list[dict[str, Any]] = []
     logprobs: list[dict[str, Any]] = []
     end = TurnFinished(finish=Finish.ERROR, usage=TokenUsage())
@@ -151,16 +112,17 @@ async def whole_answer(events: AsyncIterator[AnswerEvent]) -> dict[str, Any]:
         "finish_reason": _FINISH[end.finish],
         "message": message,
         "usage": _usage_json(end.usage, turn.searches),
-        **_beside(turn, end),
+        "model": turn.model,
+        **turn.beside(end),
     }
     if logprobs:
         answer["logprobs"] = logprobs
     return answer
 
 
-async def stream_events(events: AsyncIterator[AnswerEvent]) -> AsyncIterator[dict[str, Any]]:
+async def stream_events(events: AsyncIterator[AnswerEvent], call: Call) -> AsyncIterator[dict[str, Any]]:
     """Yield the events of the stream, in the order that Cohere's SDKs read them."""
-    turn, count = _Turn(), 0
+    turn, count = HeardTurn(call), 0
     async for event in events:
         turn.hear(event)
         match event:
@@ -194,7 +156,8 @@ async def stream_events(events: AsyncIterator[AnswerEvent]) -> AsyncIterator[dic
                     "type": "message-end",
                     "id": turn.id,
                     "delta": {"finish_reason": _FINISH[event.finish], "usage": _usage_json(event.usage, turn.searches)},
-                    **_beside(turn, event),
+                    "model": turn.model,
+                    **turn.beside(event),
                 }
             case _:
                 pass

@@ -1,6 +1,6 @@
 """`POST /v2/chat`: one turn, whole or as a stream."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from gateway.api.cohere.answers import failed_end, stream_events, whole_answer
 from gateway.api.cohere.requests import ChatBody
 from gateway.api.cohere.turns import chat_turn
 from gateway.api.replies import EVENT_STREAM, Reply, Stream, json_reply
-from gateway.domain.asking import AnswerEvent, TurnFinished, TurnStarted
+from gateway.domain.asking import AnswerEvent
 from gateway.ports import Chat
 from services.chassis.errors import BrainError, DeadlineExceeded
 
@@ -34,10 +34,10 @@ class ChatRoutes:
     async def chat(self, call: Call) -> Reply | Stream:
         """Answer one turn."""
         body = await call.parse(ChatBody)
-        events = _metered(self._chat.answer(chat_turn(body)), call)
+        events = self._chat.answer(chat_turn(body))
         if not body.stream:
             async with aclosing(events):
-                return json_reply(await whole_answer(events))
+                return json_reply(await whole_answer(events, call))
         as_events = takes_events(call.header("accept"))
         frame = _event_frame if as_events else _line_frame
 
@@ -46,7 +46,7 @@ class ChatRoutes:
             return last + _DONE if as_events else last
 
         return Stream(
-            _frames(events, frame, last=_DONE if as_events else b""),
+            _frames(events, call, frame, last=_DONE if as_events else b""),
             on_error=broken,
             media_type=EVENT_STREAM if as_events else JSON_LINES,
         )
@@ -67,29 +67,10 @@ def _line_frame(event: dict[str, Any]) -> bytes:
 
 
 async def _frames(
-    events: AsyncGenerator[AnswerEvent, None], frame: Callable[[dict[str, Any]], bytes], *, last: bytes
+    events: AsyncGenerator[AnswerEvent, None], call: Call, frame: Callable[[dict[str, Any]], bytes], *, last: bytes
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
-        async for event in stream_events(events):
+        async for event in stream_events(events, call):
             yield frame(event)
     if last:
         yield last
-
-
-async def _metered(events: AsyncIterator[AnswerEvent], call: Call) -> AsyncGenerator[AnswerEvent, None]:
-    """Pass the events on and write down what the turn used; ends the work when it is closed."""
-    model = ""
-    try:
-        async for event in events:
-            match event:
-                case TurnStarted():
-                    model = event.model
-                    call.touched(event.response_id)
-                case TurnFinished():
-                    call.spend(model, event.usage)
-                case _:
-                    pass
-            yield event
-    finally:
-        if isinstance(events, AsyncGenerator):
-            await events.aclose()

@@ -6,14 +6,15 @@ is known and not offered is refused by name further in.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from gateway.api.bodies import OrEmpty, SdkBody, Upper
+from gateway.api.grounding import GroundedBody
 
 __all__ = [
     "ChatBody",
     "ChatMessage",
-    "CitationOptions",
     "DetokenizeBody",
-    "DocumentItem",
     "EmbedV1Body",
     "EmbedV2Body",
     "EmbeddingType",
@@ -27,23 +28,11 @@ EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 InputType = Literal["search_document", "search_query", "classification", "clustering", "image"]
 
 
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _or_empty(value: object) -> object:
-    return [] if value is None else value
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class ChatMessage(_Body):
+class ChatMessage(SdkBody):
     """One turn. Content is text or parts; what a part may be depends on the role."""
 
     role: Annotated[Literal["user", "assistant", "system", "tool"], BeforeValidator(_lower)]
@@ -52,23 +41,7 @@ class ChatMessage(_Body):
     tool_call_id: str | None = None
 
 
-class DocumentItem(_Body):
-    """A document with its fields."""
-
-    data: dict[str, Any]
-    id: str | None = Field(None, max_length=512)
-
-
-class CitationOptions(_Body):
-    """When citations are sent."""
-
-    mode: Annotated[
-        Literal["ENABLED", "DISABLED", "FAST", "ACCURATE", "OFF"] | None,
-        BeforeValidator(_upper),
-    ] = None
-
-
-class ResponseFormat(_Body):
+class ResponseFormat(SdkBody):
     """What the text must be. Cohere has named the schema twice."""
 
     type: Literal["text", "json_object"]
@@ -76,20 +49,17 @@ class ResponseFormat(_Body):
     schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
-class ChatBody(_Body):
-    """`POST /v2/chat`, with our grounding parameters beside Cohere's."""
+class ChatBody(GroundedBody):
+    """`POST /v2/chat`, with our grounding parameters (through the SDKs' additional body parameters) beside Cohere's."""
 
-    model: str = Field(min_length=1)
     messages: list[ChatMessage] = Field(min_length=1)
-    documents: Annotated[list[str | DocumentItem], BeforeValidator(_or_empty)] = []
-    citation_options: CitationOptions | None = None
-    tools: Annotated[list[Any], BeforeValidator(_or_empty)] = []
+    tools: Annotated[list[Any], OrEmpty] = Field(default=[])
     strict_tools: bool | None = None
     tool_choice: str | None = None
     response_format: ResponseFormat | None = None
-    safety_mode: Annotated[Literal["CONTEXTUAL", "STRICT", "OFF", "NONE"] | None, BeforeValidator(_upper)] = None
+    safety_mode: Annotated[Literal["CONTEXTUAL", "STRICT", "OFF", "NONE"] | None, Upper] = None
     max_tokens: int | None = Field(None, ge=1)
-    stop_sequences: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=5)
+    stop_sequences: Annotated[list[str], OrEmpty] = Field(default=[], max_length=5)
     temperature: float | None = Field(None, ge=0, le=2)
     p: float | None = Field(None, gt=0, le=1)
     k: int | None = Field(None, ge=0, le=500)
@@ -100,19 +70,9 @@ class ChatBody(_Body):
     thinking: dict[str, Any] | None = None
     priority: int | None = Field(None, ge=0, le=999)
     stream: bool | None = None
-    # Ours, through the SDKs' additional body parameters.
-    collections: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=50)
-    filters: dict[str, Any] | None = None
-    top_k: int | None = Field(None, ge=1, le=50)
-    alpha: float | None = Field(None, ge=0, le=1)
-    ranker: str | None = None
-    score_threshold: float | None = Field(None, ge=0, le=1)
-    grounding: Annotated[Literal["STRICT", "OPEN"] | None, BeforeValidator(_upper)] = None
-    conversation_id: str | None = None
-    store: bool | None = None
 
 
-class RerankV2Body(_Body):
+class RerankV2Body(SdkBody):
     """`POST /v2/rerank`."""
 
     model: str | None = None
@@ -130,18 +90,18 @@ class RerankV1Body(RerankV2Body):
     max_chunks_per_doc: int | None = Field(None, ge=1)
 
 
-class _EmbedBody(_Body):
+class _EmbedBody(SdkBody):
     model: str | None = None
-    texts: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=2048)
-    images: Annotated[list[Any], BeforeValidator(_or_empty)] = []
-    truncate: Annotated[Literal["NONE", "START", "END"] | None, BeforeValidator(_upper)] = None
+    texts: Annotated[list[str], OrEmpty] = Field(default=[], max_length=2048)
+    images: Annotated[list[Any], OrEmpty] = Field(default=[])
+    truncate: Annotated[Literal["NONE", "START", "END"] | None, Upper] = None
 
 
 class EmbedV2Body(_EmbedBody):
     """`POST /v2/embed`."""
 
     input_type: InputType
-    inputs: Annotated[list[dict[str, Any]], BeforeValidator(_or_empty)] = Field(default=[], max_length=2048)
+    inputs: Annotated[list[dict[str, Any]], OrEmpty] = Field(default=[], max_length=2048)
     embedding_types: list[EmbeddingType] | None = Field(None, min_length=1)
     output_dimension: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)
@@ -151,17 +111,17 @@ class EmbedV1Body(_EmbedBody):
     """`POST /v1/embed`."""
 
     input_type: InputType | None = None
-    embedding_types: Annotated[list[EmbeddingType], BeforeValidator(_or_empty)] = []
+    embedding_types: Annotated[list[EmbeddingType], OrEmpty] = Field(default=[])
 
 
-class TokenizeBody(_Body):
+class TokenizeBody(SdkBody):
     """`POST /v1/tokenize`."""
 
     text: str = Field(min_length=1, max_length=65_536)
     model: str | None = None
 
 
-class DetokenizeBody(_Body):
+class DetokenizeBody(SdkBody):
     """`POST /v1/detokenize`."""
 
     tokens: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(max_length=65_536)

@@ -3,9 +3,9 @@
 import json
 from typing import Any, Final
 
-from gateway.api.cohere.documents import inline_documents
 from gateway.api.cohere.requests import ChatBody, ChatMessage, ResponseFormat
-from gateway.domain.asking import ChatTurn, CitationMode, Grounding, Message, RetrievalOptions, Sampling
+from gateway.api.grounding import grounded_turn
+from gateway.domain.asking import ChatTurn, Message, Sampling
 from services.chassis.errors import InvalidInput
 
 __all__ = ["chat_turn"]
@@ -13,15 +13,6 @@ __all__ = ["chat_turn"]
 # The defaults of Cohere's API, which its users have tuned their prompts with.
 _TEMPERATURE: Final = 0.3
 _P: Final = 0.75
-_MODES: Final = {
-    None: CitationMode.DEFAULT,
-    "ENABLED": CitationMode.DEFAULT,
-    "ACCURATE": CitationMode.ACCURATE,
-    "FAST": CitationMode.FAST,
-    "OFF": CitationMode.OFF,
-    "DISABLED": CitationMode.OFF,
-}
-_GROUNDINGS: Final = {None: Grounding.DEFAULT, "STRICT": Grounding.STRICT, "OPEN": Grounding.OPEN}
 
 
 def chat_turn(body: ChatBody) -> ChatTurn:
@@ -31,33 +22,13 @@ def chat_turn(body: ChatBody) -> ChatTurn:
         InvalidInput: A field asks for something that is not offered, or says nothing.
     """
     _refuse_what_is_not_offered(body)
-    messages = tuple(_message(place, message) for place, message in enumerate(body.messages))
+    messages = [_message(place, message) for place, message in enumerate(body.messages)]
     if messages[-1].role != "user":
         raise InvalidInput(
             f"messages must end with a user turn; the last one is of role {messages[-1].role}.",
             param=f"messages[{len(messages) - 1}].role",
         )
-    options = body.citation_options
-    return ChatTurn(
-        model=body.model,
-        messages=messages,
-        conversation_id=body.conversation_id or "",
-        documents=inline_documents(
-            [item if isinstance(item, str) else (item.id or "", item.data) for item in body.documents]
-        ),
-        retrieval=RetrievalOptions(
-            collection_ids=tuple(body.collections),
-            filter_json="" if body.filters is None else json.dumps(body.filters),
-            top_k=body.top_k or 0,
-            alpha=body.alpha,
-            ranker=body.ranker or "",
-            score_threshold=body.score_threshold,
-        ),
-        citation_mode=_MODES[options.mode if options else None],
-        grounding=_GROUNDINGS[body.grounding],
-        sampling=_sampling(body),
-        store=bool(body.store),
-    )
+    return grounded_turn(body, messages, _sampling(body))
 
 
 def _refuse_what_is_not_offered(body: ChatBody) -> None:

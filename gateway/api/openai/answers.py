@@ -13,19 +13,17 @@ from typing import Any, Final
 import orjson
 
 from gateway.api.call import Call
+from gateway.api.heard import HeardTurn
 from gateway.domain.asking import (
-    Abstention,
     AnswerEvent,
     CitationMade,
     Evidence,
     Finish,
-    PassagesChosen,
     Source,
     TextMade,
     TokenLogprob,
     TokenUsage,
     TurnFinished,
-    TurnStarted,
 )
 from services.chassis.errors import Internal
 
@@ -77,39 +75,31 @@ def _source_json(source: Source, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-class _Turn:
-    """What has been heard of a turn."""
+class _Turn(HeardTurn):
+    """What has been heard of a turn, and its citations in both of their forms."""
 
-    __slots__ = ("annotated", "conversation_id", "id", "model", "sources")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.model = ""
-        self.conversation_id = ""
-        self.sources: dict[int, Source] = {}
-        self.annotated = 0
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._annotated = 0
 
     def citation(self, made: CitationMade) -> dict[str, Any]:
         """Return a citation: `text == answer[start:end]` in code points, each source once, best first."""
-        best: dict[int, Evidence] = {}
-        for evidence in made.evidence:
-            best.setdefault(evidence.source_number, evidence)
-        sources = [_source_json(self._source(number), evidence) for number, evidence in best.items()]
+        sources = [_source_json(self._source(evidence.source_number), evidence) for evidence in made.best]
         return {"start": made.start, "end": made.end, "text": made.text, "sources": sources}
 
     def annotations(self, made: CitationMade) -> list[dict[str, Any]]:
         """Return OpenAI's annotation for each source of a citation; `index` keeps streamed ones apart."""
         found = []
-        for number in dict.fromkeys(evidence.source_number for evidence in made.evidence):
-            source = self._source(number)
+        for evidence in made.best:
+            source = self._source(evidence.source_number)
             span = {
                 "start_index": made.start,
                 "end_index": made.end,
                 "title": source.title or source.filename or source.document_id,
                 "url": _url(source),
             }
-            found.append({"index": self.annotated, "type": "url_citation", "url_citation": span})
-            self.annotated += 1
+            found.append({"index": self._annotated, "type": "url_citation", "url_citation": span})
+            self._annotated += 1
         return found
 
     def _source(self, number: int) -> Source:
@@ -117,16 +107,6 @@ class _Turn:
         if source is None:
             raise Internal("A citation names no source.", private=f"source {number} of {len(self.sources)}")
         return source
-
-    def evidence_of(self, end: TurnFinished) -> dict[str, Any]:
-        """Return what stands beside the choices of a grounded or stored turn."""
-        abstained = end.abstention is not Abstention.NONE
-        fields = {
-            "receipt_id": end.receipt_id,
-            "conversation_id": self.conversation_id,
-            "abstention": end.abstention.name.lower() if abstained else "",
-        }
-        return {name: value for name, value in fields.items() if value}
 
 
 def _url(source: Source) -> str:
@@ -139,7 +119,7 @@ def _url(source: Source) -> str:
 
 async def whole_answer(events: AsyncIterator[AnswerEvent], call: Call, n: int) -> dict[str, Any]:
     """Return a `chat.completion`."""
-    turn = _Turn()
+    turn = _Turn(call)
     texts: list[list[str]] = [[] for _ in range(n)]
     logprobs: list[list[dict[str, Any]]] = [[] for _ in range(n)]
     finishes = [Finish.STOP] * n
@@ -147,6 +127,7 @@ async def whole_answer(events: AsyncIterator[AnswerEvent], call: Call, n: int) -
     annotations: list[dict[str, Any]] = []
     end = TurnFinished(Finish.ERROR, TokenUsage())
     async for event in events:
+        turn.hear(event)
         match event:
             case TextMade():
                 texts[event.index].append(event.text)
@@ -155,14 +136,8 @@ async def whole_answer(events: AsyncIterator[AnswerEvent], call: Call, n: int) -
             case CitationMade():
                 citations.append(turn.citation(event))
                 annotations += turn.annotations(event)
-            case TurnStarted():
-                turn.id, turn.model, turn.conversation_id = event.response_id, event.model, event.conversation_id
-                call.touched(event.response_id)
-            case PassagesChosen():
-                turn.sources = {source.number: source for source in event.sources}
             case TurnFinished():
                 end = event
-                call.spend(turn.model, event.usage)
             case _:
                 pass
     if end.finish is Finish.ERROR:
@@ -190,7 +165,7 @@ async def whole_answer(events: AsyncIterator[AnswerEvent], call: Call, n: int) -
         "usage": usage_json(end.usage),
         "system_fingerprint": None,
         **({"citations": citations} if turn.sources or citations else {}),
-        **turn.evidence_of(end),
+        **turn.beside(end),
     }
 
 
@@ -240,9 +215,8 @@ class _Splicer:
     """
 
     def __init__(self, call: Call, *, with_usage: bool) -> None:
-        self._call = call
         self._with_usage = with_usage
-        self._turn = _Turn()
+        self._turn = _Turn(call)
         self._built: _Frames | None = None
         self._begun: set[int] = set()
         self._finishes: dict[int, Finish] = {}
@@ -258,20 +232,15 @@ class _Splicer:
         if isinstance(event, TextMade):
             return self._text(event)
         turn = self._turn
+        turn.hear(event)
         match event:
             case CitationMade():
                 delta = {"annotations": turn.annotations(event)}
                 return self._frames.choice(0, delta, beside={"citations": [turn.citation(event)]})
             case TurnFinished():
                 return self._end(event)
-            case TurnStarted():
-                turn.id, turn.model, turn.conversation_id = event.response_id, event.model, event.conversation_id
-                self._call.touched(event.response_id)
-            case PassagesChosen():
-                turn.sources = {source.number: source for source in event.sources}
             case _:
-                pass
-        return b""
+                return b""
 
     def _text(self, event: TextMade) -> bytes:
         index = event.index
@@ -287,10 +256,9 @@ class _Splicer:
         return frame + self._frames.text(index, event.text) if event.text else frame
 
     def _end(self, event: TurnFinished) -> bytes:
-        self._call.spend(self._turn.model, event.usage)
         if event.finish is Finish.ERROR:
             raise Internal("The engine failed; try again.")
-        beside = self._turn.evidence_of(event)
+        beside = self._turn.beside(event)
         finishes = self._finishes or {0: event.finish}
         last = b"".join(
             self._frames.choice(index, {}, finish=FINISH[finish], beside=beside) for index, finish in finishes.items()

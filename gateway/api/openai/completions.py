@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -174,19 +175,10 @@ def _sampling(body: CompletionBody) -> Sampling:
             raise InvalidInput(f"{name}: not offered; send the request without it.", param=name)
     if body.best_of not in (None, 1, body.n):
         raise InvalidInput(f"best_of: {body.best_of} is not offered; leave it out.", param="best_of")
-    return Sampling(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        min_p=body.min_p,
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
-        repetition_penalty=body.repetition_penalty,
-        max_tokens=body.max_tokens or _MAX_TOKENS,
-        min_tokens=body.min_tokens or 0,
-        stop=tuple(body.stop),
-        seed=body.seed,
-        n=body.n or 1,
+    drawn = body.sampling()
+    return replace(
+        drawn,
+        max_tokens=drawn.max_tokens or _MAX_TOKENS,
         logprobs=body.logprobs is not None,
         top_logprobs=body.logprobs or 0,
-        ignore_eos=bool(body.ignore_eos),
     )

@@ -6,7 +6,11 @@ not offered is refused by name.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from gateway.api.bodies import OrEmpty, SdkBody
+from gateway.api.grounding import GroundedBody, InlineItem
+from gateway.domain.asking import Sampling
 
 __all__ = [
     "AttributesBody",
@@ -29,20 +33,10 @@ __all__ = [
 ]
 
 
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _or_empty(value: object) -> object:
-    return [] if value is None else value
-
-
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else _or_empty(value)
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 Attribute = Annotated[str, Field(max_length=512)] | bool | float
@@ -52,7 +46,7 @@ Metadata = Annotated[
 ]
 
 
-class Turn(_Body):
+class Turn(SdkBody):
     """One message of a conversation. Content is text or parts of text."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -60,40 +54,27 @@ class Turn(_Body):
     tool_calls: list[Any] | None = None
 
 
-class StreamOptions(_Body):
+class StreamOptions(SdkBody):
     """What a stream carries beside text."""
 
     include_usage: bool | None = None
 
 
-class JsonSchema(_Body):
+class JsonSchema(SdkBody):
     """A named JSON Schema."""
 
     name: str = ""
     schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
-class ResponseFormat(_Body):
+class ResponseFormat(SdkBody):
     """What the text must be."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class CitationOptions(_Body):
-    """When citations are sent."""
-
-    mode: Annotated[Literal["OFF", "DISABLED", "FAST", "ACCURATE", "ENABLED"] | None, BeforeValidator(_upper)] = None
-
-
-class InlineItem(_Body):
-    """A document that comes with the request, with its fields."""
-
-    data: dict[str, Any]
-    id: str | None = Field(None, max_length=512)
-
-
-class _Drawing(_Body):
+class _Drawing(SdkBody):
     """How tokens are drawn: what chat and plain completions share."""
 
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
@@ -113,9 +94,26 @@ class _Drawing(_Body):
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
 
+    def sampling(self) -> Sampling:
+        """Return what both say alike."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repetition_penalty=self.repetition_penalty,
+            max_tokens=self.max_tokens or 0,
+            min_tokens=self.min_tokens or 0,
+            stop=tuple(self.stop),
+            seed=self.seed,
+            n=self.n or 1,
+            ignore_eos=bool(self.ignore_eos),
+        )
 
-class ChatBody(_Drawing):
-    """`POST /v1/chat/completions`, with our grounding parameters beside OpenAI's."""
+
+class ChatBody(GroundedBody, _Drawing):
+    """`POST /v1/chat/completions`, with our grounding parameters (through the SDK's extra_body) beside OpenAI's."""
 
     model: str = Field(min_length=1, max_length=256)
     messages: list[Turn] = Field(min_length=1)
@@ -123,24 +121,13 @@ class ChatBody(_Drawing):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Any], BeforeValidator(_or_empty)] = []
+    tools: Annotated[list[Any], OrEmpty] = Field(default=[])
     tool_choice: Any = None
-    functions: Annotated[list[Any], BeforeValidator(_or_empty)] = []
-    modalities: Annotated[list[str], BeforeValidator(_or_empty)] = []
+    functions: Annotated[list[Any], OrEmpty] = Field(default=[])
+    modalities: Annotated[list[str], OrEmpty] = Field(default=[])
     audio: Any = None
     web_search_options: Any = None
-    # Ours, through the SDK's extra_body.
-    collections: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=50)
-    documents: Annotated[list[str | InlineItem], BeforeValidator(_or_empty)] = Field(default=[], max_length=1000)
-    citation_options: CitationOptions | None = None
-    filters: dict[str, Any] | None = None
-    top_k: int | None = Field(None, ge=1, le=50, description="Passages wanted.")
-    alpha: float | None = Field(None, ge=0, le=1, description="Weight of the dense ranking.")
-    ranker: str | None = None
-    score_threshold: float | None = Field(None, ge=0, le=1)
-    grounding: Annotated[Literal["STRICT", "OPEN"] | None, BeforeValidator(_upper)] = None
-    conversation_id: str | None = None
-    store: bool | None = None
+    documents: Annotated[list[str | InlineItem], OrEmpty] = Field(default=[], max_length=1000)
 
 
 class CompletionBody(_Drawing):
@@ -154,7 +141,7 @@ class CompletionBody(_Drawing):
     best_of: int | None = None
 
 
-class EmbeddingBody(_Body):
+class EmbeddingBody(SdkBody):
     """`POST /v1/embeddings`."""
 
     model: str = ""
@@ -163,7 +150,7 @@ class EmbeddingBody(_Body):
     dimensions: int | None = Field(None, ge=1)
 
 
-class ListQuery(_Body):
+class ListQuery(SdkBody):
     """Which stretch of a list."""
 
     limit: int = Field(20, ge=1, le=100)
@@ -172,7 +159,7 @@ class ListQuery(_Body):
     order: Literal["asc", "desc"] = "desc"
 
 
-class FilesQuery(_Body):
+class FilesQuery(SdkBody):
     """Which files."""
 
     purpose: str = ""
@@ -187,14 +174,14 @@ class StoreFilesQuery(ListQuery):
     filter: Literal["in_progress", "completed", "failed", "cancelled"] | None = None
 
 
-class ModelsQuery(_Body):
+class ModelsQuery(SdkBody):
     """Which models (Cohere's parameters; OpenAI has none)."""
 
     endpoint: str = ""
     default_only: bool = False
 
 
-class StaticChunking(_Body):
+class StaticChunking(SdkBody):
     """Sizes in the embedder's tokens."""
 
     max_chunk_size_tokens: int = Field(ge=100, le=4096)
@@ -207,7 +194,7 @@ class StaticChunking(_Body):
         return self
 
 
-class FileChunking(_Body):
+class FileChunking(SdkBody):
     """How a file is cut."""
 
     type: Literal["auto", "static", "other"]
@@ -220,26 +207,26 @@ class FileChunking(_Body):
         return self
 
 
-class ExpiresAfter(_Body):
+class ExpiresAfter(SdkBody):
     """When an unused vector store goes."""
 
     anchor: Literal["last_active_at"]
     days: int = Field(ge=1, le=365)
 
 
-class StoreBody(_Body):
+class StoreBody(SdkBody):
     """`POST /v1/vector_stores`."""
 
     name: str | None = Field(None, max_length=256)
     metadata: Metadata | None = None
     expires_after: ExpiresAfter | None = None
     chunking_strategy: FileChunking | None = None
-    file_ids: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
+    file_ids: Annotated[list[str], OrEmpty] = Field(default=[], max_length=2000)
     # Ours, through the SDK's extra_body: who may read documents that name no access list of their own.
-    default_access: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=100)
+    default_access: Annotated[list[str], OrEmpty] = Field(default=[], max_length=100)
 
 
-class StoreChange(_Body):
+class StoreChange(SdkBody):
     """`POST /v1/vector_stores/{id}`; what is not given stays."""
 
     name: str | None = Field(None, max_length=256)
@@ -248,7 +235,7 @@ class StoreChange(_Body):
     default_access: list[str] | None = Field(None, max_length=100)
 
 
-class StoreFileBody(_Body):
+class StoreFileBody(SdkBody):
     """`POST /v1/vector_stores/{id}/files`."""
 
     file_id: str = Field(min_length=1)
@@ -256,22 +243,22 @@ class StoreFileBody(_Body):
     chunking_strategy: FileChunking | None = None
 
 
-class AttributesBody(_Body):
+class AttributesBody(SdkBody):
     """`POST /v1/vector_stores/{id}/files/{file}`."""
 
     attributes: Attributes
 
 
-class BatchBody(_Body):
+class BatchBody(SdkBody):
     """`POST /v1/vector_stores/{id}/file_batches`: ids with settings for all, or files with their own."""
 
-    file_ids: Annotated[list[str], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
-    files: Annotated[list[StoreFileBody], BeforeValidator(_or_empty)] = Field(default=[], max_length=2000)
+    file_ids: Annotated[list[str], OrEmpty] = Field(default=[], max_length=2000)
+    files: Annotated[list[StoreFileBody], OrEmpty] = Field(default=[], max_length=2000)
     attributes: Attributes | None = None
     chunking_strategy: FileChunking | None = None
 
 
-class HybridSearch(_Body):
+class HybridSearch(SdkBody):
     """How much meaning counts, and how much words do."""
 
     embedding_weight: float = Field(ge=0)
@@ -284,7 +271,7 @@ class HybridSearch(_Body):
         return self
 
 
-class RankingOptions(_Body):
+class RankingOptions(SdkBody):
     """How results are ordered and cut off."""
 
     ranker: str | None = None
@@ -292,7 +279,7 @@ class RankingOptions(_Body):
     hybrid_search: HybridSearch | None = None
 
 
-class SearchBody(_Body):
+class SearchBody(SdkBody):
     """`POST /v1/vector_stores/{id}/search`."""
 
     query: str | list[str]

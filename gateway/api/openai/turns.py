@@ -1,24 +1,15 @@
 """A chat request as a turn of ours. What we do not offer is refused by the field's name."""
 
 import json
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 
-from gateway.api.cohere.documents import inline_documents
+from gateway.api.grounding import grounded_turn
 from gateway.api.openai.requests import ChatBody, ResponseFormat, Turn
-from gateway.domain.asking import ChatTurn, CitationMode, Grounding, Message, RetrievalOptions, Sampling
+from gateway.domain.asking import ChatTurn, Message, Sampling
 from services.chassis.errors import InvalidInput
 
 __all__ = ["chat_turn"]
-
-_MODES: Final = {
-    None: CitationMode.DEFAULT,
-    "ENABLED": CitationMode.DEFAULT,
-    "ACCURATE": CitationMode.ACCURATE,
-    "FAST": CitationMode.FAST,
-    "OFF": CitationMode.OFF,
-    "DISABLED": CitationMode.OFF,
-}
-_GROUNDINGS: Final = {None: Grounding.DEFAULT, "STRICT": Grounding.STRICT, "OPEN": Grounding.OPEN}
 
 
 def chat_turn(body: ChatBody) -> ChatTurn:
@@ -28,30 +19,8 @@ def chat_turn(body: ChatBody) -> ChatTurn:
         InvalidInput: A field asks for something that is not offered, or says nothing.
     """
     _refuse_what_is_not_offered(body)
-    messages = tuple(_message(place, turn) for place, turn in enumerate(body.messages))
-    options = body.citation_options
-    return ChatTurn(
-        model=body.model,
-        messages=messages,
-        conversation_id=body.conversation_id or "",
-        documents=inline_documents(
-            [item if isinstance(item, str) else (item.id or "", item.data) for item in body.documents]
-        )
-        if body.documents
-        else (),
-        retrieval=RetrievalOptions(
-            collection_ids=tuple(body.collections),
-            filter_json="" if body.filters is None else json.dumps(body.filters),
-            top_k=body.top_k or 0,
-            alpha=body.alpha,
-            ranker=body.ranker or "",
-            score_threshold=body.score_threshold,
-        ),
-        citation_mode=_MODES[options.mode if options else None],
-        grounding=_GROUNDINGS[body.grounding],
-        sampling=_sampling(body),
-        store=bool(body.store),
-    )
+    messages = [_message(place, turn) for place, turn in enumerate(body.messages)]
+    return grounded_turn(body, messages, _sampling(body))
 
 
 def _refuse_what_is_not_offered(body: ChatBody) -> None:
@@ -98,23 +67,14 @@ def _part(param: str, part: dict[str, Any]) -> str:
 
 def _sampling(body: ChatBody) -> Sampling:
     schema, json_object = _form(body.response_format)
-    return Sampling(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        min_p=body.min_p,
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
-        repetition_penalty=body.repetition_penalty,
-        max_tokens=body.max_completion_tokens or body.max_tokens or 0,
-        min_tokens=body.min_tokens or 0,
-        stop=tuple(body.stop),
-        seed=body.seed,
-        n=body.n or 1,
+    drawn = body.sampling()
+    return replace(
+        drawn,
+        max_tokens=body.max_completion_tokens or drawn.max_tokens,
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
         json_schema=schema,
         json_object=json_object,
-        ignore_eos=bool(body.ignore_eos),
     )
 
 

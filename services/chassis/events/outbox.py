@@ -6,16 +6,16 @@ A relay that dies between publishing and marking publishes again when it is back
 import asyncio
 import contextlib
 import time
-from datetime import UTC
 
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy import Column, Float, Integer, MetaData, Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
 from services.chassis.errors import Unavailable
 from services.chassis.events.log import Envelope, EventLog
+from services.chassis.events.rows import envelope_columns, envelope_of, envelope_row
 
 __all__ = ["Outbox", "OutboxRelay", "outbox_table"]
 
@@ -31,14 +31,7 @@ def outbox_table(metadata: MetaData) -> Table:
         "outbox",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=True),
-        Column("topic", String, nullable=False),
-        Column("event_id", String, nullable=False),
-        Column("tenant", String, nullable=False),
-        Column("type", String, nullable=False),
-        Column("key", String, nullable=False),
-        Column("occurred_at", DateTime, nullable=False),
-        Column("traceparent", String, nullable=False),
-        Column("payload", LargeBinary, nullable=False),
+        *envelope_columns(),
         Column("added_at", Float, nullable=False),
     )
 
@@ -51,19 +44,8 @@ class Outbox:
 
     async def add(self, connection: AsyncConnection, topic: str, envelope: Envelope) -> None:
         """Put `envelope` into the outbox of the transaction that `connection` is in."""
-        await connection.execute(
-            insert(self._table).values(
-                topic=topic,
-                event_id=envelope.event_id,
-                tenant=envelope.tenant,
-                type=envelope.type,
-                key=envelope.key,
-                occurred_at=envelope.occurred_at.astimezone(UTC).replace(tzinfo=None),
-                traceparent=envelope.traceparent,
-                payload=envelope.payload,
-                added_at=time.time(),
-            )
-        )
+        row = envelope_row(topic, envelope) | {"added_at": time.time()}
+        await connection.execute(insert(self._table).values(row))
 
 
 class OutboxRelay:
@@ -121,17 +103,7 @@ class OutboxRelay:
             return 0
         by_topic: dict[str, list[Envelope]] = {}
         for row in rows:
-            by_topic.setdefault(row.topic, []).append(
-                Envelope(
-                    event_id=row.event_id,
-                    tenant=row.tenant,
-                    type=row.type,
-                    key=row.key,
-                    occurred_at=row.occurred_at.replace(tzinfo=UTC),
-                    traceparent=row.traceparent,
-                    payload=row.payload,
-                )
-            )
+            by_topic.setdefault(row.topic, []).append(envelope_of(row))
         for topic, envelopes in by_topic.items():
             await self._log.publish(topic, envelopes)
         async with self._database.begin() as connection:

@@ -7,16 +7,13 @@ emulated as compacted where it is replayed: of each key only the newest record i
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    DateTime,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     Row,
     String,
@@ -29,6 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from services.chassis.database import Database
 from services.chassis.events.log import Envelope, Record, dead_letter_topic
+from services.chassis.events.rows import envelope_columns, envelope_of, envelope_row
 
 __all__ = ["SqliteEventLog"]
 
@@ -42,14 +40,7 @@ _records = Table(
     "records",
     _metadata,
     Column("offset", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("topic", String, nullable=False),
-    Column("event_id", String, nullable=False),
-    Column("tenant", String, nullable=False),
-    Column("type", String, nullable=False),
-    Column("key", String, nullable=False),
-    Column("occurred_at", DateTime, nullable=False),
-    Column("traceparent", String, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    *envelope_columns(),
     Column("reason", String, nullable=False, default=""),
     Index("records_by_topic", "topic", "offset"),
     # Offsets are never given twice, even after the newest records were removed.
@@ -156,20 +147,7 @@ class SqliteEventLog:
 
     async def _append(self, topic: str, envelopes: Sequence[Envelope], *, reason: str) -> None:
         await self._open()
-        rows = [
-            {
-                "topic": topic,
-                "event_id": envelope.event_id,
-                "tenant": envelope.tenant,
-                "type": envelope.type,
-                "key": envelope.key,
-                "occurred_at": envelope.occurred_at.astimezone(UTC).replace(tzinfo=None),
-                "traceparent": envelope.traceparent,
-                "payload": envelope.payload,
-                "reason": reason,
-            }
-            for envelope in envelopes
-        ]
+        rows = [envelope_row(topic, envelope) | {"reason": reason} for envelope in envelopes]
         if not rows:
             return
         async with self._database.begin() as connection:
@@ -213,18 +191,4 @@ def _after(topic: str, offset: int) -> Any:
 
 
 def _record(row: Row[Any]) -> Record:
-    when: datetime = row.occurred_at
-    return Record(
-        topic=row.topic,
-        partition=0,
-        offset=row.offset,
-        envelope=Envelope(
-            event_id=row.event_id,
-            tenant=row.tenant,
-            type=row.type,
-            key=row.key,
-            occurred_at=when.replace(tzinfo=UTC),
-            traceparent=row.traceparent,
-            payload=row.payload,
-        ),
-    )
+    return Record(topic=row.topic, partition=0, offset=row.offset, envelope=envelope_of(row))

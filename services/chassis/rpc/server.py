@@ -1,7 +1,7 @@
 """The gRPC server that every room runs."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 import structlog
@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from services.chassis.auth import Policy, TokenVerifier
 from services.chassis.errors import Internal
+from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.interceptors import RoomInterceptor, RpcMetrics
-from services.chassis.rpc.tls import TlsFiles
+from services.chassis.rpc.tls import TlsFiles, tls_files
+from services.chassis.settings import RoomSettings
 
 __all__ = ["MAX_MESSAGE_BYTES", "RpcServer", "methods_of"]
 
@@ -77,6 +79,18 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
+    @classmethod
+    def of(cls, settings: RoomSettings, *, room: str, policy: Policy, registry: CollectorRegistry) -> Self:
+        """Return the server that a room's settings describe."""
+        return cls(
+            room=room,
+            listen=settings.listen,
+            policy=policy,
+            verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
+            registry=registry,
+            tls=tls_files(settings),
+        )
+
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: str) -> None:
         """Serve `servicer` as `service` (full name).
 
@@ -99,6 +113,13 @@ class RpcServer:
         await self._server.start()
         host = self._listen.rpartition(":")[0]
         return f"{host}:{port}"
+
+    async def serve(self, life: Lifecycle, *, drain_s: float) -> str:
+        """Serve callers until the process ends, and say so to probes; return the bound address."""
+        address = await self.start()
+        life.on_stop(lambda: self.stop(drain_s), name="rpc")
+        await self.set_serving(serving=True)
+        return address
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell probes and callers whether the room can do its duty."""

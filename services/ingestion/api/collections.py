@@ -2,9 +2,8 @@
 
 from brain.ingestion.v1 import collection_pb2
 from services.chassis.auth import current_caller
-from services.ingestion.api.wire import chunking_of, collection_message
+from services.ingestion.api.wire import chunking_of, collection_message, page_in
 from services.ingestion.usecases.collections import CollectionChange, Collections
-from services.ingestion.usecases.files import page_of
 
 __all__ = ["CollectionServicer"]
 
@@ -39,14 +38,7 @@ class CollectionServicer:
         self, request: collection_pb2.ListCollectionsRequest, context: object
     ) -> collection_pb2.ListCollectionsResponse:
         """Return a page of the tenant's collections."""
-        page = page_of(
-            limit=request.limit,
-            default=20,
-            largest=100,
-            after=request.after,
-            before=request.before,
-            ascending=request.ascending,
-        )
+        page = page_in(request, largest=100)
         found, has_more = await self._collections.list(current_caller(), page, name=request.name)
         return collection_pb2.ListCollectionsResponse(
             collections=[collection_message(entry) for entry in found], has_more=has_more

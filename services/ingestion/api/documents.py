@@ -10,6 +10,7 @@ from services.ingestion.api.wire import (
     deletion_message,
     document_message,
     header_and_parts,
+    page_in,
     section_message,
     state_of,
 )
@@ -18,7 +19,6 @@ from services.ingestion.usecases.access import SetAccess
 from services.ingestion.usecases.adding import Adding, Wish
 from services.ingestion.usecases.deleting import Deleting
 from services.ingestion.usecases.documents import Documents
-from services.ingestion.usecases.files import page_of
 
 __all__ = ["DocumentServicer"]
 
@@ -67,14 +67,7 @@ class DocumentServicer:
     ) -> document_pb2.ListDocumentsResponse:
         """Return the documents of a collection that the caller may see."""
         query = DocumentQuery(
-            page=page_of(
-                limit=request.limit,
-                default=20,
-                largest=1_000,
-                after=request.after,
-                before=request.before,
-                ascending=request.ascending,
-            ),
+            page=page_in(request, largest=1_000),
             states=tuple(state_of(number) for number in request.states),
             file_ids=tuple(request.file_ids),
             key_prefix=request.key_prefix,

@@ -11,9 +11,10 @@ from services.chassis.errors import InvalidInput
 from services.ingestion.domain.batches import FileBatch
 from services.ingestion.domain.collections import Collection, CollectionUse, checked_chunking
 from services.ingestion.domain.deletion import Deletion
-from services.ingestion.domain.documents import Document, DocumentState, attributes_json
+from services.ingestion.domain.documents import Document, DocumentState, Page, attributes_json
 from services.ingestion.domain.files import File
 from services.ingestion.domain.text import Chunking, Section
+from services.ingestion.usecases.files import page_of
 
 __all__ = [
     "PART_BYTES",
@@ -24,6 +25,7 @@ __all__ = [
     "document_message",
     "file_message",
     "header_and_parts",
+    "page_in",
     "section_message",
     "state_of",
 ]
@@ -68,6 +70,24 @@ async def _parts(messages: AsyncIterator[Upload]) -> AsyncIterator[bytes]:
         if len(message.data) > PART_BYTES:
             raise InvalidInput(f"data: {len(message.data)} bytes in one message; at most {PART_BYTES}.", param="data")
         yield message.data
+
+
+def page_in(
+    request: collection_pb2.ListCollectionsRequest | document_pb2.ListDocumentsRequest, *, largest: int
+) -> Page:
+    """Return the page that a request for a list asks for.
+
+    Raises:
+        InvalidInput: The limit is larger than allowed.
+    """
+    return page_of(
+        limit=request.limit,
+        default=20,
+        largest=largest,
+        after=request.after,
+        before=request.before,
+        ascending=request.ascending,
+    )
 
 
 def chunking_of(message: collection_pb2.Chunking) -> Chunking:

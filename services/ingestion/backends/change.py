@@ -1,20 +1,21 @@
 """A transaction on the room's database."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Executable, Row, Table, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Executable, Row, Table, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.database import upsert
 from services.chassis.errors import Conflict
 from services.chassis.events.log import new_envelope
 from services.chassis.events.outbox import Outbox
 from services.chassis.jobs.table import Job, JobTable
 from services.ingestion.backends.facts import DOCUMENT_TOPIC, encoded
 from services.ingestion.backends.records import Records
-from services.ingestion.backends.rows import collection_row, deletion_row, document_row, file_row, version_row
+from services.ingestion.backends.rows import collection_row, document_row, file_row, version_row
 from services.ingestion.backends.tables import (
     batch_documents,
     batches,
@@ -36,8 +37,6 @@ from services.ingestion.domain.files import File
 
 __all__ = ["SqlChange"]
 
-# Values in one IN list; databases limit the parameters of a statement.
-_IN = 500
 # States in which a version has been announced to the index.
 _ANNOUNCED = (DocumentState.CHUNKED.value, DocumentState.INDEXED.value)
 
@@ -92,12 +91,7 @@ class SqlChange(Records):
 
     async def content(self, tenant: str, digests: Sequence[str]) -> set[str]:
         """Return those of the digests whose bytes are noted as kept."""
-        kept: set[str] = set()
-        for start in range(0, len(digests), _IN):
-            some = digests[start : start + _IN]
-            query = select(contents.c.digest).where(contents.c.tenant == tenant, contents.c.digest.in_(some))
-            kept |= {row.digest for row in await self.rows(query)}
-        return kept
+        return await self.among(contents.c.digest, digests, contents.c.tenant == tenant)
 
     async def put_collection(self, collection: Collection) -> None:
         """Add a collection or replace its record."""
@@ -133,16 +127,12 @@ class SqlChange(Records):
 
     async def add_version(self, tenant: str, version: Version) -> None:
         """Note a further version of a document and make it the newest."""
-        changed = await self._connection.execute(
-            update(documents)
-            .where(
-                documents.c.document_id == version.document_id,
-                documents.c.newest_version == version.number - 1,
-                documents.c.deleting.is_(False),
-            )
-            .values(newest_version=version.number, updated_at=version.updated_at)
-        )
-        if changed.rowcount == 0:
+        if not await self._alter(
+            documents.c.document_id == version.document_id,
+            documents.c.newest_version == version.number - 1,
+            newest_version=version.number,
+            updated_at=version.updated_at,
+        ):
             raise Conflict("The document changed in the same moment; try again.")
         await self._connection.execute(insert(versions).values(version_row(version) | {"tenant": tenant}))
 
@@ -192,50 +182,40 @@ class SqlChange(Records):
 
     async def set_access(self, document: Document, principals: tuple[str, ...], at: float) -> bool:
         """Replace an access list and raise its revision."""
-        changed = await self._connection.execute(
-            update(documents)
-            .where(
-                documents.c.document_id == document.document_id,
-                documents.c.access_revision == document.access_revision,
-                documents.c.deleting.is_(False),
-            )
-            .values(principals=list(principals), access_revision=document.access_revision + 1, updated_at=at)
+        changed = await self._alter(
+            documents.c.document_id == document.document_id,
+            documents.c.access_revision == document.access_revision,
+            principals=list(principals),
+            access_revision=document.access_revision + 1,
+            updated_at=at,
         )
-        if changed.rowcount == 0:
-            return False
-        await self._put_principals(document.document_id, principals)
-        return True
+        if changed:
+            await self._put_principals(document.document_id, principals)
+        return changed
 
     async def set_attributes(self, document: Document, attributes: Attributes, at: float) -> bool:
         """Replace attributes and raise their revision."""
-        changed = await self._connection.execute(
-            update(documents)
-            .where(
-                documents.c.document_id == document.document_id,
-                documents.c.attributes_revision == document.attributes_revision,
-                documents.c.deleting.is_(False),
-            )
-            .values(attributes=dict(attributes), attributes_revision=document.attributes_revision + 1, updated_at=at)
+        return await self._alter(
+            documents.c.document_id == document.document_id,
+            documents.c.attributes_revision == document.attributes_revision,
+            attributes=dict(attributes),
+            attributes_revision=document.attributes_revision + 1,
+            updated_at=at,
         )
-        return changed.rowcount > 0
 
     async def begin_deletion(self, document: Document, receipt: Deletion, at: float) -> bool:
         """Mark a document as going, free its key, end its jobs, and open the receipt."""
-        changed = await self._connection.execute(
-            update(documents)
-            .where(documents.c.document_id == document.document_id, documents.c.deleting.is_(False))
-            .values(deleting=True, live_key=None, updated_at=at)
-        )
-        if changed.rowcount == 0:
+        its = documents.c.document_id == document.document_id
+        if not await self._alter(its, deleting=True, live_key=None, updated_at=at):
             return False
         await self._jobs.cancel(self._connection, document.document_id)
-        await self._connection.execute(insert(deletions).values(deletion_row(receipt)))
+        await self._connection.execute(insert(deletions).values(asdict(receipt)))
         return True
 
     async def put_deletion(self, deletion: Deletion) -> None:
         """Replace a receipt."""
         await self._connection.execute(
-            update(deletions).where(deletions.c.document_id == deletion.document_id).values(deletion_row(deletion))
+            update(deletions).where(deletions.c.document_id == deletion.document_id).values(asdict(deletion))
         )
 
     async def remove_document(self, document_id: str) -> tuple[list[str], int]:
@@ -299,6 +279,12 @@ class SqlChange(Records):
         envelope = new_envelope(tenant=tenant, type=kind, key=fact.document_id, payload=payload)
         await self._outbox.add(self._connection, DOCUMENT_TOPIC, envelope)
 
+    async def _alter(self, *conditions: ColumnElement[bool], **values: Any) -> bool:
+        """Change a document that is not on its way out; return whether there was one as the conditions say."""
+        alive = documents.c.deleting.is_(False)
+        changed = await self._connection.execute(update(documents).where(*conditions, alive).values(values))
+        return changed.rowcount > 0
+
     async def _count(self, table: Table, condition: Any) -> int:
         return int((await self.rows(select(func.count()).select_from(table).where(condition)))[0][0])
 
@@ -310,5 +296,4 @@ class SqlChange(Records):
 
     async def _put_new(self, table: Table, row: dict[str, Any]) -> None:
         """Add a row unless it is there."""
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        await self._connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing())
+        await self._connection.execute(upsert(self._connection, table).values(row).on_conflict_do_nothing())

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, func, or_, select, union
+from sqlalchemy import Column, ColumnElement, Executable, Row, Select, func, or_, select, union
 
 from services.chassis.errors import InvalidInput
 from services.ingestion.backends.rows import (
@@ -14,6 +14,7 @@ from services.ingestion.backends.rows import (
     document_of,
     document_query,
     file_of,
+    is_newest,
     version_of,
 )
 from services.ingestion.backends.tables import (
@@ -172,7 +173,7 @@ class Records(ABC):
         states = (
             select(batch_documents.c.batch_id.label("owner_id"), versions.c.state, documents.c.active_version)
             .join(documents, documents.c.document_id == batch_documents.c.document_id)
-            .join(versions, _is_newest())
+            .join(versions, is_newest())
             .where(batch_documents.c.batch_id == batch_id, documents.c.deleting.is_(False))
         ).subquery()
         return batch_of(row, (await self._counted(states, [batch_id]))[batch_id])
@@ -192,12 +193,15 @@ class Records(ABC):
 
     async def unknown_documents(self, document_ids: Sequence[str]) -> set[str]:
         """Return those of the ids that no document has."""
-        unknown = set(document_ids)
-        for start in range(0, len(document_ids), _IN):
-            some = document_ids[start : start + _IN]
-            query = select(documents.c.document_id).where(documents.c.document_id.in_(some))
-            unknown -= {row.document_id for row in await self.rows(query)}
-        return unknown
+        return set(document_ids) - await self.among(documents.c.document_id, document_ids)
+
+    async def among(self, column: Column[str], values: Sequence[str], *conditions: ColumnElement[bool]) -> set[str]:
+        """Return those of the values that a column holds."""
+        found: set[str] = set()
+        for start in range(0, len(values), _IN):
+            some = values[start : start + _IN]
+            found |= {row[0] for row in await self.rows(select(column).where(column.in_(some), *conditions))}
+        return found
 
     async def _document(self, *conditions: ColumnElement[bool]) -> Document | None:
         row = await self.first(document_query().where(*conditions))
@@ -207,7 +211,7 @@ class Records(ABC):
         """Return what collections hold."""
         states = (
             select(documents.c.collection_id.label("owner_id"), versions.c.state, documents.c.active_version)
-            .join(versions, _is_newest())
+            .join(versions, is_newest())
             .where(documents.c.collection_id.in_(collection_ids), documents.c.deleting.is_(False))
         ).subquery()
         use = await self._counted(states, collection_ids)
@@ -268,10 +272,6 @@ class Records(ABC):
 
         after, before = await document_id(page.after, "after"), await document_id(page.before, "before")
         return Page(page.limit, after, before, page.ascending)
-
-
-def _is_newest() -> ColumnElement[bool]:
-    return (versions.c.document_id == documents.c.document_id) & (versions.c.number == documents.c.newest_version)
 
 
 def _conditions(query: DocumentQuery) -> list[ColumnElement[bool]]:

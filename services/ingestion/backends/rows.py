@@ -1,8 +1,9 @@
 """Rows of the database as the domain's words, and back."""
 
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 
 from services.ingestion.backends.tables import documents, versions
 from services.ingestion.domain.batches import FileBatch
@@ -17,12 +18,12 @@ __all__ = [
     "collection_of",
     "collection_row",
     "deletion_of",
-    "deletion_row",
     "document_of",
     "document_query",
     "document_row",
     "file_of",
     "file_row",
+    "is_newest",
     "version_of",
     "version_row",
 ]
@@ -39,19 +40,7 @@ def file_of(row: Row[Any]) -> File:
 
 def file_row(file: File) -> dict[str, Any]:
     """Return a file as a row."""
-    return {
-        "file_id": file.file_id,
-        "tenant": file.tenant,
-        "owner": file.owner,
-        "filename": file.filename,
-        "purpose": file.purpose.value,
-        "size_bytes": file.size_bytes,
-        "digest": file.digest,
-        "media_type": file.media_type,
-        "created_at": file.created_at,
-        "expires_at": file.expires_at,
-        "document_id": file.document_id,
-    }
+    return asdict(file) | {"purpose": file.purpose.value}
 
 
 def collection_of(row: Row[Any], use: CollectionUse) -> Collection:
@@ -91,11 +80,12 @@ def collection_row(collection: Collection) -> dict[str, Any]:
 def document_query() -> Select[Any]:
     """Return the query for documents, each with its newest version."""
     newest = [column.label(_V + column.name) for column in versions.c]
-    joined = documents.join(
-        versions,
-        (versions.c.document_id == documents.c.document_id) & (versions.c.number == documents.c.newest_version),
-    )
-    return select(*documents.c, *newest).select_from(joined)
+    return select(*documents.c, *newest).select_from(documents.join(versions, is_newest()))
+
+
+def is_newest() -> ColumnElement[bool]:
+    """Return the condition that joins documents with their newest versions."""
+    return (versions.c.document_id == documents.c.document_id) & (versions.c.number == documents.c.newest_version)
 
 
 def document_of(row: Row[Any]) -> Document:
@@ -188,38 +178,8 @@ def version_row(version: Version) -> dict[str, Any]:
 
 def deletion_of(row: Row[Any]) -> Deletion:
     """Return a row of `deletions` as a receipt."""
-    return Deletion(
-        document_id=row.document_id,
-        tenant=row.tenant,
-        collection_id=row.collection_id,
-        owner=row.owner,
-        requested_by=row.requested_by,
-        withheld_at=row.withheld_at,
-        completed_at=row.completed_at,
-        stores=tuple(StoreCount(**entry) for entry in row.stores),
-    )
-
-
-def deletion_row(deletion: Deletion) -> dict[str, Any]:
-    """Return a receipt as a row."""
-    return {
-        "document_id": deletion.document_id,
-        "tenant": deletion.tenant,
-        "collection_id": deletion.collection_id,
-        "owner": deletion.owner,
-        "requested_by": deletion.requested_by,
-        "withheld_at": deletion.withheld_at,
-        "completed_at": deletion.completed_at,
-        "stores": [
-            {
-                "store": entry.store,
-                "removed": entry.removed,
-                "remaining": entry.remaining,
-                "counted": entry.counted,
-            }
-            for entry in deletion.stores
-        ],
-    }
+    values = dict(row._mapping)  # noqa: SLF001  the same
+    return Deletion(**values | {"stores": tuple(StoreCount(**entry) for entry in row.stores)})
 
 
 def batch_of(row: Row[Any], use: CollectionUse) -> FileBatch:

@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -85,6 +85,10 @@ class Version:
     failure: Failure | None = None
     chunk_count: int = 0
     warnings: tuple[str, ...] = ()
+
+    def failed(self, failure: Failure, at: float) -> "Version":
+        """Return the version as one that never becomes searchable."""
+        return replace(self, state=DocumentState.FAILED, failure=failure, updated_at=at)
 
 
 @dataclass(frozen=True, slots=True)

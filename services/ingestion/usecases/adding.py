@@ -122,24 +122,13 @@ class Adding:
         if key:
             self._may_replace(caller, await self._holder(terms, key))
         async with self._intake.receive(parts, filename=name, max_bytes=self._max_bytes) as received:
-            file = File(
-                file_id=new_id("file-"),
-                tenant=caller.tenant,
-                owner=caller.subject,
-                filename=name,
-                purpose=Purpose.ASSISTANTS,
-                size_bytes=received.size_bytes,
-                digest=received.digest,
-                media_type=received.media_type,
-                created_at=self._now(),
-            )
+            file = received.file(caller, filename=name, purpose=Purpose.ASSISTANTS, now=self._now())
             for _ in range(_TRIES):
                 await self._agree_access(terms, key or file.file_id)
                 async with self._ledger.change() as change:
                     done = await self._put(change, terms, file, key or file.file_id)
                     if done is not None and not done[1]:
-                        await change.add_file(replace(file, document_id=done[0].document_id))
-                        await self._intake.place(change, caller.tenant, received)
+                        await self._intake.keep(change, replace(file, document_id=done[0].document_id), received)
                 if done is not None:
                     self._metrics.received.inc(0 if done[1] else received.size_bytes)
                     return done

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from services.chassis.auth import Caller
 from services.chassis.errors import InvalidInput
-from services.chassis.ids import new_id
 from services.ingestion.domain.blobs import file_key
 from services.ingestion.domain.documents import Page
 from services.ingestion.domain.files import File, checked_expiry, checked_purpose, clean_filename
@@ -66,22 +65,11 @@ class Files:
         expires_after_s = checked_expiry(header.expires_after_s)
         filename = clean_filename(header.filename)
         async with self._intake.receive(parts, filename=filename, max_bytes=self._max_bytes) as received:
-            now = self._now()
-            file = File(
-                file_id=new_id("file-"),
-                tenant=caller.tenant,
-                owner=caller.subject,
-                filename=filename,
-                purpose=purpose,
-                size_bytes=received.size_bytes,
-                digest=received.digest,
-                media_type=received.media_type,
-                created_at=now,
-                expires_at=None if expires_after_s is None else now + expires_after_s,
+            file = received.file(
+                caller, filename=filename, purpose=purpose, now=self._now(), expires_after_s=expires_after_s
             )
             async with self._ledger.change() as change:
-                await change.add_file(file)
-                await self._intake.place(change, caller.tenant, received)
+                await self._intake.keep(change, file, received)
         return file
 
     async def get(self, caller: Caller, file_id: str) -> File:

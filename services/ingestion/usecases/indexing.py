@@ -9,6 +9,7 @@ from services.ingestion.domain.documents import FINAL, DocumentState, Failure
 from services.ingestion.domain.text import FailureCode
 from services.ingestion.ports import Ledger
 from services.ingestion.telemetry import Metrics
+from services.ingestion.usecases.lookup import living_version
 
 __all__ = ["NoteIndex"]
 
@@ -33,10 +34,10 @@ class NoteIndex:
         """Note that a version is searchable and, unless a higher one is, the active one."""
         now = self._now()
         async with self._ledger.change() as change:
-            document = await change.document(tenant, document_id)
-            version = await change.version(document_id, number)
-            if document is None or document.deleting or version is None or version.state is DocumentState.INDEXED:
+            found = await living_version(change, tenant, document_id, number)
+            if found is None or found[1].state is DocumentState.INDEXED:
                 return
+            version = found[1]
             await change.put_version(replace(version, state=DocumentState.INDEXED, failure=None, updated_at=now))
             await change.activate(document_id, number, now)
         self._metrics.documents.labels(outcome="indexed").inc()
@@ -45,14 +46,12 @@ class NoteIndex:
     async def rejected(self, tenant: str, document_id: str, number: int, reason: str) -> None:
         """Note that a version never becomes searchable; the active one stays."""
         async with self._ledger.change() as change:
-            document = await change.document(tenant, document_id)
-            version = await change.version(document_id, number)
-            if document is None or document.deleting or version is None or version.state in FINAL:
+            found = await living_version(change, tenant, document_id, number)
+            if found is None or found[1].state in FINAL:
                 return
+            version = found[1]
             failure = Failure(FailureCode.SERVER_ERROR, reason)
-            await change.put_version(
-                replace(version, state=DocumentState.FAILED, failure=failure, updated_at=self._now())
-            )
+            await change.put_version(version.failed(failure, self._now()))
         self._metrics.documents.labels(outcome="failed").inc()
         _log.warning("version_rejected", document_id=document_id, version=number)
 

@@ -4,11 +4,19 @@ from services.chassis.auth import Caller
 from services.chassis.errors import NotFound, PermissionDenied
 from services.ingestion.domain.access import may_manage, may_read
 from services.ingestion.domain.collections import Collection
-from services.ingestion.domain.documents import Document
+from services.ingestion.domain.documents import Document, Version
 from services.ingestion.domain.files import File
 from services.ingestion.ports import Reading
 
-__all__ = ["collection_for", "file_for", "managed_collection", "managed_document", "managed_file", "readable_document"]
+__all__ = [
+    "collection_for",
+    "file_for",
+    "living_version",
+    "managed_collection",
+    "managed_document",
+    "managed_file",
+    "readable_document",
+]
 
 
 async def collection_for(reading: Reading, caller: Caller, collection_id: str) -> Collection:
@@ -61,6 +69,17 @@ async def managed_document(reading: Reading, caller: Caller, document_id: str) -
     if found.deleting:
         raise NotFound(f"document_id: {document_id!r} was deleted.", param="document_id")
     return found
+
+
+async def living_version(
+    reading: Reading, tenant: str, document_id: str, number: int
+) -> tuple[Document, Version] | None:
+    """Return a version with its document; None when one of them is gone, or the document is on its way out."""
+    document = await reading.document(tenant, document_id)
+    version = await reading.version(document_id, number)
+    if document is None or document.deleting or version is None:
+        return None
+    return document, version
 
 
 async def file_for(reading: Reading, caller: Caller, file_id: str) -> File:

@@ -18,6 +18,7 @@ from services.ingestion.domain.sections import packed_sections
 from services.ingestion.domain.text import FailureCode, ParsedDocument, Unreadable
 from services.ingestion.ports import Blobs, Change, ChunkForm, DocumentReader, Ledger
 from services.ingestion.telemetry import PARSE_SPAN, Metrics, spans
+from services.ingestion.usecases.lookup import living_version
 
 __all__ = ["ReadVersion"]
 
@@ -88,24 +89,24 @@ class ReadVersion:
     async def fail(self, job: Job, error: BrainError) -> None:
         """Bring the version of a job that will not be tried again to FAILED."""
         async with self._ledger.change() as change:
-            document = await change.document(job.tenant, str(job.payload["document_id"]))
-            version = await change.version(str(job.payload["document_id"]), int(job.payload["version"]))
-            if document is None or document.deleting or version is None or version.state not in WAITING:
+            found = await living_version(change, job.tenant, *_subject(job))
+            if found is None or found[1].state not in WAITING:
                 return
+            version = found[1]
             failure = Failure(FailureCode.SERVER_ERROR, error.message)
-            await change.put_version(_failed(version, failure, self._now()))
+            await change.put_version(version.failed(failure, self._now()))
         self._metrics.documents.labels(outcome="failed").inc()
         _log.warning("version_failed", document_id=version.document_id, version=version.number, code=failure.code)
 
     async def _begin(self, job: Job) -> tuple[Document, Version] | None:
         """Note that a version is being read; None when there is nothing left to do."""
-        document_id, number = str(job.payload["document_id"]), int(job.payload["version"])
+        document_id, number = _subject(job)
         async with self._ledger.change() as change:
-            document = await change.document(job.tenant, document_id)
-            version = await change.version(document_id, number)
-            if document is None or document.deleting or version is None or version.state not in WAITING:
+            found = await living_version(change, job.tenant, document_id, number)
+            if found is None or found[1].state not in WAITING:
                 await change.complete(job)
                 return None
+            document, version = found
             if await change.announced_after(document_id, number):
                 # The index must never go back from a later version to this one.
                 await change.put_version(replace(version, state=DocumentState.CANCELLED, updated_at=self._now()))
@@ -199,7 +200,7 @@ class ReadVersion:
     async def _give_up(self, job: Job, version: Version, failure: Failure) -> None:
         async with self._ledger.change() as change:
             await change.complete(job)
-            await change.put_version(_failed(version, failure, self._now()))
+            await change.put_version(version.failed(failure, self._now()))
         self._metrics.documents.labels(outcome="failed").inc()
         self._metrics.parsing.labels(outcome=failure.code.value).observe(self._now() - version.updated_at)
         _log.info("version_failed", document_id=version.document_id, version=version.number, code=failure.code)
@@ -213,5 +214,6 @@ class _AttributesChangedError(Exception):
         self.document = document
 
 
-def _failed(version: Version, failure: Failure, at: float) -> Version:
-    return replace(version, state=DocumentState.FAILED, failure=failure, updated_at=at)
+def _subject(job: Job) -> tuple[str, int]:
+    """Return the document and the number of the version that a job is about."""
+    return str(job.payload["document_id"]), int(job.payload["version"])

@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from services.chassis.auth import Caller
 from services.chassis.errors import BrainError, TooLarge
+from services.chassis.ids import new_id
 from services.ingestion.domain.blobs import file_key, upload_key
+from services.ingestion.domain.files import File, Purpose
 from services.ingestion.ports import Blobs, Change, DetectType
 
 __all__ = ["Intake", "Received", "release"]
@@ -24,6 +27,23 @@ class Received:
     size_bytes: int
     digest: str
     media_type: str
+
+    def file(
+        self, caller: Caller, *, filename: str, purpose: Purpose, now: float, expires_after_s: int | None = None
+    ) -> File:
+        """Return the bytes as a new file of the caller's."""
+        return File(
+            file_id=new_id("file-"),
+            tenant=caller.tenant,
+            owner=caller.subject,
+            filename=filename,
+            purpose=purpose,
+            size_bytes=self.size_bytes,
+            digest=self.digest,
+            media_type=self.media_type,
+            created_at=now,
+            expires_at=None if expires_after_s is None else now + expires_after_s,
+        )
 
 
 class Intake:
@@ -74,10 +94,11 @@ class Intake:
         finally:
             await asyncio.shield(self._blobs.delete([key]))
 
-    async def place(self, change: Change, tenant: str, received: Received) -> None:
-        """Put bytes in their place; the last step of the transaction that notes them."""
-        await change.hold_content(tenant, received.digest)
-        await self._blobs.rename(received.key, file_key(tenant, received.digest))
+    async def keep(self, change: Change, file: File, received: Received) -> None:
+        """Note a file and put its bytes in their place; the last step of a transaction."""
+        await change.add_file(file)
+        await change.hold_content(file.tenant, file.digest)
+        await self._blobs.rename(received.key, file_key(file.tenant, file.digest))
 
 
 async def release(change: Change, blobs: Blobs, tenant: str, digest: str) -> int:

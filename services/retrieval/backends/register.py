@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, and_, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from brain.events.v1.index_pb2 import DocumentRemoved, IndexEvent, VersionIndexed, VersionRejected
-from services.chassis.database import Database
+from services.chassis.database import Database, upsert
 from services.chassis.events.log import new_envelope
 from services.chassis.events.outbox import Outbox, OutboxRelay
 from services.retrieval.backends.tables import documents, outbox, versions
@@ -163,10 +162,7 @@ class SqlRegister:
     async def _row(self, connection: AsyncConnection, tenant: str, document_id: str) -> Row[Any]:
         """Return the document's row, locked; it is made when there is none."""
         await connection.execute(
-            _dialect(connection)
-            .insert(documents)
-            .values(tenant=tenant, document_id=document_id)
-            .on_conflict_do_nothing()
+            upsert(connection, documents).values(tenant=tenant, document_id=document_id).on_conflict_do_nothing()
         )
         found = await connection.execute(
             select(documents)
@@ -192,8 +188,7 @@ class SqlRegister:
             "chunk_count": len(version.pieces),
         }
         await connection.execute(
-            _dialect(connection)
-            .insert(versions)
+            upsert(connection, versions)
             .values(**key, **values)
             .on_conflict_do_update(index_elements=list(key), set_=values)
         )
@@ -202,10 +197,6 @@ class SqlRegister:
         kind = event.WhichOneof("fact") or ""
         envelope = new_envelope(tenant=tenant, type=kind, key=document_id, payload=event.SerializeToString())
         await self._outbox.add(connection, INDEX_TOPIC, envelope)
-
-
-def _dialect(connection: AsyncConnection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
 def _version(row: Row[Any], prefix: str) -> VersionState:

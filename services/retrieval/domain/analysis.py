@@ -7,8 +7,6 @@ from typing import Final
 
 import Stemmer
 
-__all__ = ["Analyser"]
-
 # A word, or an identifier whose parts are held together: POL-12, v1.2, 401(k), r&d, a/b.
 _WORD: Final = re.compile(r"\w+(?:(?:[-./&'_]\w+)|(?:\(\w{1,3}\)))*")
 _PARTS: Final = re.compile(r"[^\W_]+")

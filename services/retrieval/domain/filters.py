@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from services.chassis.errors import InvalidInput
 
-__all__ = ["Comparison", "Compound", "Filter", "attribute_term", "attribute_terms", "parse_filter"]
-
 _ORDERED: Final = ("gt", "gte", "lt", "lte")
 _COMPARISONS: Final = ("eq", "ne", *_ORDERED, "in", "nin")
 _COMPOUNDS: Final = ("and", "or")

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from services.retrieval.domain.words import Fusion
 
-__all__ = ["diversify", "join_rankings"]
-
 # The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
 _RRF_K: Final = 60
 

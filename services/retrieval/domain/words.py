@@ -12,29 +12,6 @@ from numpy.typing import NDArray
 
 from services.retrieval.domain.filters import Filter
 
-__all__ = [
-    "Candidate",
-    "ChunkRow",
-    "ChunkedVersion",
-    "DocumentState",
-    "Explanation",
-    "Fusion",
-    "Hit",
-    "Locator",
-    "Outcome",
-    "Passage",
-    "Piece",
-    "Reader",
-    "ResolvedSpan",
-    "Scope",
-    "ScoreParts",
-    "SearchSpec",
-    "Span",
-    "VersionState",
-    "chunk_id",
-    "indexed_text",
-]
-
 # Any fixed UUID does; this one was drawn for chunk ids.
 _CHUNKS: Final = uuid.UUID("6a1f7f0c-55a7-5d0f-9a3b-0d1c6f1f2c11")
 Attributes = Mapping[str, str | float | bool]

@@ -6,7 +6,7 @@ who came in: what people may do to which object is decided by the rooms, and tes
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,11 +18,11 @@ from prometheus_client import CollectorRegistry
 from gateway.api.call import Call
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import RouteTable
-from gateway.bootstrap import Assembled, all_routes, assemble
+from gateway.bootstrap.serving import Assembled, all_routes, assemble
 from gateway.domain.identity import KeyGrant
 from gateway.policy import POLICY
 from gateway.settings import GatewaySettings
-from services.chassis.auth import Role, at_least, generate_key_pair
+from services.chassis.auth import Role, at_least
 
 OPEN = None
 VIEWER, CONTRIBUTOR, ADMINISTRATOR = Role.VIEWER, Role.CONTRIBUTOR, Role.ADMINISTRATOR
@@ -132,22 +132,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Assembled]:
-    tmp_path = tmp_path_factory.mktemp("gateway")
-    private, public = generate_key_pair()
-    for name, data in (("private.pem", private), ("public.pem", public), ("pepper", b"pepper")):
-        (tmp_path / name).write_bytes(data)
-    settings = GatewaySettings(
-        database_url=f"sqlite:///{tmp_path / 'gateway.db'}",
-        ingestion_address="127.0.0.1:1",
-        retrieval_address="127.0.0.1:1",
-        generation_address="127.0.0.1:1",
-        chat_address="127.0.0.1:1",
-        token_private_key_file=tmp_path / "private.pem",
-        token_public_key_files=(tmp_path / "public.pem",),
-        api_key_secret_file=tmp_path / "pepper",
-        state_dir=tmp_path,
-    )
+async def gateway(
+    settings_in: Callable[..., GatewaySettings], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Assembled]:
+    settings = settings_in(tmp_path_factory.mktemp("gateway"))
     made = await assemble(settings, CollectorRegistry())
     routes = [replace(route, handler=who) for route in all_routes(made.services)]
     made.app._table = RouteTable(routes, POLICY)

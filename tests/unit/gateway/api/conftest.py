@@ -6,33 +6,26 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
 
+from gateway.api.call import Call
 from gateway.api.routing import Route, RouteTable
-from gateway.bootstrap import Assembled, assemble
+from gateway.bootstrap.serving import Assembled, assemble
 from gateway.domain.identity import KeyGrant
 from gateway.settings import GatewaySettings
-from services.chassis.auth import ANYONE, Role, generate_key_pair
+from services.chassis.auth import ANYONE, Role
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> GatewaySettings:
-    private, _ = generate_key_pair()
-    (tmp_path / "private.pem").write_bytes(private)
-    (tmp_path / "pepper").write_bytes(b"pepper")
-    return GatewaySettings(
-        database_url=f"sqlite:///{tmp_path / 'gateway.db'}",
-        ingestion_address="127.0.0.1:1",
-        retrieval_address="127.0.0.1:1",
-        generation_address="127.0.0.1:1",
-        chat_address="127.0.0.1:1",
-        token_private_key_file=tmp_path / "private.pem",
-        api_key_secret_file=tmp_path / "pepper",
-        state_dir=tmp_path,
-        max_json_bytes=4096,
-        max_upload_bytes=8192,
-        body_patience_s=0.2,
-        stall_s=0.2,
-    )
+def settings(settings_in: Callable[..., GatewaySettings], tmp_path: Path) -> GatewaySettings:
+    return settings_in(tmp_path, max_json_bytes=4096, max_upload_bytes=8192, body_patience_s=0.2, stall_s=0.2)
+
+
+@pytest.fixture
+def call() -> Call:
+    """A request whose body nobody reads."""
+    intake: Any = None
+    return Call(request_id="req_1", path={}, query_string=b"", headers=Headers({}), caller=None, intake=intake)
 
 
 @pytest.fixture

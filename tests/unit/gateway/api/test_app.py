@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from gateway.api.call import Call
 from gateway.api.replies import Reply, Stream, json_reply
 from gateway.api.routing import Body, Route, RouteTable
-from gateway.bootstrap import Assembled
+from gateway.bootstrap.serving import Assembled
 from gateway.domain.asking import TokenUsage
 from gateway.domain.identity import KeyGrant
 from services.chassis.auth import ANYONE, Role, current_caller

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from gateway.bootstrap import document
+from gateway.bootstrap.serving import document
 from gateway.policy import POLICY
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.api.call import Call
 from gateway.api.cohere.answers import failed_end, stream_events, whole_answer
 from gateway.api.cohere.chat import takes_events
 from gateway.domain.asking import (
@@ -76,12 +77,12 @@ async def said(events: Sequence[AnswerEvent]) -> AsyncIterator[AnswerEvent]:
         yield event
 
 
-async def streamed(events: Sequence[AnswerEvent]) -> list[dict[str, Any]]:
-    return [event async for event in stream_events(said(events))]
+async def streamed(call: Call, events: Sequence[AnswerEvent]) -> list[dict[str, Any]]:
+    return [event async for event in stream_events(said(events), call)]
 
 
-async def test_a_citation_is_a_span_of_the_answer_with_each_source_once() -> None:
-    answer = await whole_answer(said(GROUNDED))
+async def test_a_citation_is_a_span_of_the_answer_with_each_source_once(call: Call) -> None:
+    answer = await whole_answer(said(GROUNDED), call)
     text = answer["message"]["content"][0]["text"]
     assert text == TEXT
     (citation,) = answer["message"]["citations"]
@@ -90,8 +91,8 @@ async def test_a_citation_is_a_span_of_the_answer_with_each_source_once() -> Non
     assert [one["id"] for one in citation["sources"]] == ["doc_1", "dogs"]
 
 
-async def test_a_stored_passage_brings_its_text_name_and_exact_quote() -> None:
-    answer = await whole_answer(said(GROUNDED))
+async def test_a_stored_passage_brings_its_text_name_and_exact_quote(call: Call) -> None:
+    answer = await whole_answer(said(GROUNDED), call)
     stored = answer["message"]["citations"][0]["sources"][0]
     assert stored["document"] == {
         "id": "doc_1",
@@ -104,49 +105,50 @@ async def test_a_stored_passage_brings_its_text_name_and_exact_quote() -> None:
     assert (stored["quote"], stored["page"], stored["heading_path"]) == ("on Wednesdays", 3, ["Office", "Dogs"])
 
 
-async def test_an_inline_document_comes_back_as_it_was_given() -> None:
-    answer = await whole_answer(said(GROUNDED))
+async def test_an_inline_document_comes_back_as_it_was_given(call: Call) -> None:
+    answer = await whole_answer(said(GROUNDED), call)
     inline = answer["message"]["citations"][0]["sources"][1]
     assert inline["document"] == {"id": "dogs", "title": "Office dogs", "text": "…"}
     assert inline["version"] is None
 
 
-async def test_usage_and_evidence_stand_beside_the_answer() -> None:
-    answer = await whole_answer(said(GROUNDED))
+async def test_usage_and_evidence_stand_beside_the_answer(call: Call) -> None:
+    answer = await whole_answer(said(GROUNDED), call)
     assert answer["usage"] == {
         "billed_units": {"input_tokens": 20, "output_tokens": 7, "search_units": 1},
         "tokens": {"input_tokens": 20, "output_tokens": 7},
         "cached_tokens": 8,
     }
     assert (answer["id"], answer["finish_reason"], answer["receipt_id"]) == ("resp_1", "COMPLETE", "rcpt_1")
+    assert (call.spent, call.object_id) == ([("base", USAGE)], "resp_1")
     assert "conversation_id" not in answer
     assert "abstention" not in answer
 
 
-async def test_an_answer_without_documents_has_no_citations_and_no_searches() -> None:
-    answer = await whole_answer(said((START, TextMade(index=0, text="Hello."), END)))
+async def test_an_answer_without_documents_has_no_citations_and_no_searches(call: Call) -> None:
+    answer = await whole_answer(said((START, TextMade(index=0, text="Hello."), END)), call)
     assert "citations" not in answer["message"]
     assert answer["usage"]["billed_units"]["search_units"] == 0
 
 
-async def test_abstention_is_told() -> None:
+async def test_abstention_is_told(call: Call) -> None:
     end = TurnFinished(finish=Finish.STOP, usage=USAGE, receipt_id="rcpt_1", abstention=Abstention.NOT_SUPPORTED)
-    assert (await whole_answer(said((START, end))))["abstention"] == "not_supported"
-    assert (await streamed((START, end)))[-1]["abstention"] == "not_supported"
+    assert (await whole_answer(said((START, end)), call))["abstention"] == "not_supported"
+    assert (await streamed(call, (START, end)))[-1]["abstention"] == "not_supported"
 
 
 @pytest.mark.parametrize(
     ("finish", "name"),
     [(Finish.STOP, "COMPLETE"), (Finish.LENGTH, "MAX_TOKENS"), (Finish.ERROR, "ERROR"), (Finish.CANCELLED, "TIMEOUT")],
 )
-async def test_every_way_to_end_has_cohere_s_name(finish: Finish, name: str) -> None:
+async def test_every_way_to_end_has_cohere_s_name(finish: Finish, name: str, call: Call) -> None:
     end = TurnFinished(finish=finish, usage=USAGE)
-    assert (await whole_answer(said((START, end))))["finish_reason"] == name
-    assert (await streamed((START, end)))[-1]["delta"]["finish_reason"] == name
+    assert (await whole_answer(said((START, end)), call))["finish_reason"] == name
+    assert (await streamed(call, (START, end)))[-1]["delta"]["finish_reason"] == name
 
 
-async def test_the_stream_has_the_order_that_the_sdk_reads() -> None:
-    events = await streamed(GROUNDED)
+async def test_the_stream_has_the_order_that_the_sdk_reads(call: Call) -> None:
+    events = await streamed(call, GROUNDED)
     assert [event["type"] for event in events] == [
         "message-start",
         "content-start",
@@ -164,20 +166,20 @@ async def test_the_stream_has_the_order_that_the_sdk_reads() -> None:
     json.dumps(events)
 
 
-async def test_citations_are_sent_when_they_come() -> None:
+async def test_citations_are_sent_when_they_come(call: Call) -> None:
     early = (*GROUNDED[:4], CITATION, *GROUNDED[5:])
-    kinds = [event["type"] for event in await streamed(early)]
+    kinds = [event["type"] for event in await streamed(call, early)]
     assert kinds.index("citation-start") < max(place for place, kind in enumerate(kinds) if kind == "content-delta")
 
 
-async def test_log_probabilities_go_with_their_text() -> None:
+async def test_log_probabilities_go_with_their_text(call: Call) -> None:
     tokens = tuple(TokenLogprob(token=word, token_bytes=word.encode(), logprob=-0.5) for word in ("Hel", "lo"))
     events = (START, TextMade(index=0, text="Hello", logprobs=tokens), END)
-    assert (await whole_answer(said(events)))["logprobs"] == [
+    assert (await whole_answer(said(events), call))["logprobs"] == [
         {"text": "Hel", "token_ids": [], "logprobs": [-0.5]},
         {"text": "lo", "token_ids": [], "logprobs": [-0.5]},
     ]
-    assert (await streamed(events))[2]["logprobs"] == {"text": "Hello", "token_ids": [], "logprobs": [-0.5, -0.5]}
+    assert (await streamed(call, events))[2]["logprobs"] == {"text": "Hello", "token_ids": [], "logprobs": [-0.5, -0.5]}
 
 
 def test_a_broken_stream_ends_with_the_reason() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.api.call import Call
 from gateway.api.openai.answers import DONE, chunks, whole_answer
 from gateway.domain.asking import (
     Abstention,
@@ -43,27 +44,12 @@ GROUNDED: list[AnswerEvent] = [
 ]
 
 
-class Spent:
-    """Keeps what a call is told."""
-
-    def __init__(self) -> None:
-        self.spent: list[tuple[str, TokenUsage]] = []
-        self.object_id = ""
-
-    def spend(self, model: str, usage: TokenUsage) -> None:
-        self.spent.append((model, usage))
-
-    def touched(self, object_id: str) -> None:
-        self.object_id = object_id
-
-
 async def happen(events: list[AnswerEvent]) -> AsyncGenerator[AnswerEvent, None]:
     for event in events:
         yield event
 
 
-async def streamed(events: list[AnswerEvent], *, with_usage: bool = False) -> list[dict[str, Any]]:
-    call: Any = Spent()
+async def streamed(call: Call, events: list[AnswerEvent], *, with_usage: bool = False) -> list[dict[str, Any]]:
     data = b"".join([frame async for frame in chunks(happen(events), call, with_usage=with_usage)])
     assert data.endswith(DONE)
     frames = data.removesuffix(DONE).decode().split("\n\n")
@@ -71,8 +57,8 @@ async def streamed(events: list[AnswerEvent], *, with_usage: bool = False) -> li
     return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
-async def test_a_stream_spells_the_answer_and_ends_with_reason_and_receipt() -> None:
-    frames = await streamed(GROUNDED)
+async def test_a_stream_spells_the_answer_and_ends_with_reason_and_receipt(call: Call) -> None:
+    frames = await streamed(call, GROUNDED)
     assert frames[0]["choices"][0]["delta"]["role"] == "assistant"
     assert "".join(frame["choices"][0]["delta"].get("content") or "" for frame in frames) == ANSWER
     assert {frame["id"] for frame in frames} == {"resp_1"}
@@ -83,16 +69,15 @@ async def test_a_stream_spells_the_answer_and_ends_with_reason_and_receipt() -> 
     assert all("usage" not in frame for frame in frames)
 
 
-async def test_usage_comes_last_when_it_is_asked_for() -> None:
-    frames = await streamed(GROUNDED, with_usage=True)
+async def test_usage_comes_last_when_it_is_asked_for(call: Call) -> None:
+    frames = await streamed(call, GROUNDED, with_usage=True)
     assert all(frame["usage"] is None for frame in frames[:-1])
     assert frames[-1]["choices"] == []
     assert frames[-1]["usage"]["total_tokens"] == 12
     assert frames[-1]["usage"]["prompt_tokens_details"] == {"cached_tokens": 3}
 
 
-async def test_a_whole_answer_carries_its_evidence() -> None:
-    call: Any = Spent()
+async def test_a_whole_answer_carries_its_evidence(call: Call) -> None:
     answer = await whole_answer(happen(GROUNDED), call, 1)
     message = answer["choices"][0]["message"]
     assert message["content"] == ANSWER
@@ -109,18 +94,17 @@ async def test_a_whole_answer_carries_its_evidence() -> None:
     assert (call.spent, call.object_id) == ([("base", TokenUsage(7, 3, 5))], "resp_1")
 
 
-async def test_a_refusal_is_marked() -> None:
+async def test_a_refusal_is_marked(call: Call) -> None:
     events: list[AnswerEvent] = [
         TurnStarted("resp_1", "", "base"),
         TextMade(0, "Not in the documents.", finish=Finish.STOP),
         TurnFinished(Finish.STOP, TokenUsage(), "rcpt_1", Abstention.NOT_SUPPORTED),
     ]
-    assert (await streamed(events))[-1]["abstention"] == "not_supported"
-    call: Any = Spent()
+    assert (await streamed(call, events))[-1]["abstention"] == "not_supported"
     assert (await whole_answer(happen(events), call, 1))["abstention"] == "not_supported"
 
 
-async def test_several_answers_and_their_log_probabilities_are_kept_apart() -> None:
+async def test_several_answers_and_their_log_probabilities_are_kept_apart(call: Call) -> None:
     token = TokenLogprob("a", b"a", -0.5, (TokenLogprob("b", b"b", -1.0),))
     events: list[AnswerEvent] = [
         TurnStarted("resp_1", "", "base"),
@@ -129,7 +113,6 @@ async def test_several_answers_and_their_log_probabilities_are_kept_apart() -> N
         TextMade(1, "", finish=Finish.STOP),
         TurnFinished(Finish.LENGTH, TokenUsage()),
     ]
-    call: Any = Spent()
     left, right = (await whole_answer(happen(events), call, 2))["choices"]
     assert (left["message"]["content"], left["finish_reason"], left["logprobs"]) == ("x", "length", None)
     assert right["logprobs"]["content"][0] == {
@@ -138,17 +121,16 @@ async def test_several_answers_and_their_log_probabilities_are_kept_apart() -> N
         "bytes": [97],
         "top_logprobs": [{"token": "b", "logprob": -1.0, "bytes": [98]}],
     }
-    frames = await streamed(events)
+    frames = await streamed(call, events)
     assert {frame["choices"][0]["index"]: frame["choices"][0]["finish_reason"] for frame in frames} == {
         0: "length",
         1: "stop",
     }
 
 
-async def test_a_failed_engine_is_an_error_and_not_a_short_answer() -> None:
+async def test_a_failed_engine_is_an_error_and_not_a_short_answer(call: Call) -> None:
     events: list[AnswerEvent] = [TurnStarted("r", "", "base"), TurnFinished(Finish.ERROR, TokenUsage())]
-    call: Any = Spent()
     with pytest.raises(Internal):
         await whole_answer(happen(events), call, 1)
     with pytest.raises(Internal):
-        await streamed(events)
+        await streamed(call, events)

@@ -1,14 +1,10 @@
-"""Where the gateway is put together: the only place that knows every part."""
+"""The gateway that serves: the only place that knows every part."""
 
-import argparse
 import asyncio
-import json
 import socket
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import grpc
 import structlog
@@ -23,7 +19,6 @@ from gateway.api.routing import Route, RouteTable, Services
 from gateway.backends import chat, generation, ingestion, retrieval
 from gateway.backends.database import AnswersTable, AuditTable, KeysTable, UsageTable
 from gateway.backends.probe import HealthProbe
-from gateway.domain.identity import KeyGrant
 from gateway.policy import POLICY
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
@@ -33,20 +28,17 @@ from gateway.usecases.keys import CreateKey, KeyUseCases, ListKeys, RevokeKey, R
 from gateway.usecases.ledger import Ledger
 from gateway.usecases.limits import Limits, Quotas
 from gateway.usecases.repeat import AnswerOnce
-from services.chassis.auth import Role, TokenMinter
+from services.chassis.auth import TokenMinter
 from services.chassis.database import Database, migrate
-from services.chassis.errors import BrainError
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.logging import start_logging
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import tls_files
-from services.chassis.settings import load
 from services.chassis.telemetry import start_telemetry
 
-__all__ = ["Assembled", "all_routes", "assemble", "create_key", "document", "main", "serve"]
+__all__ = ["Assembled", "all_routes", "assemble", "document", "run"]
 
 _log = structlog.get_logger()
-_MIGRATIONS = "gateway.migrations"
 _PRUNE_PAUSE_S = 3600.0
 
 
@@ -103,7 +95,7 @@ def _services(
 async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Assembled:
     """Join the parts; the database is brought up to date."""
     database = Database(settings.database_url)
-    await migrate(database, _MIGRATIONS)
+    await migrate(database, "gateway.migrations")
     tls = tls_files(settings)
     channels = {
         "ingestion": connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
@@ -203,18 +195,6 @@ async def _prune(once: AnswerOnce) -> None:
         await asyncio.sleep(_PRUNE_PAUSE_S)
 
 
-async def create_key(settings: GatewaySettings, grant: KeyGrant) -> str:
-    """Make an API key on this machine and return its secret."""
-    database = Database(settings.database_url)
-    try:
-        await migrate(database, _MIGRATIONS)
-        create = CreateKey(keys=KeysTable(database), pepper=settings.api_key_secret_file.read_bytes())
-        _, secret = await create(grant)
-        return secret
-    finally:
-        await database.close()
-
-
 async def document() -> dict[str, object]:
     """Return the OpenAPI document; nothing is connected to."""
     database = Database("sqlite://")
@@ -228,44 +208,9 @@ async def document() -> dict[str, object]:
         await database.close()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Serve, make an API key, or write the OpenAPI document."""
-    parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway; without a command it serves.")
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("serve", help="serve HTTP (the default)")
-    commands.add_parser("all", help="the same")
-    commands.add_parser("openapi", help="print the OpenAPI document")
-    key = commands.add_parser("create-key", help="make an API key and print it, once")
-    key.add_argument("--tenant", required=True, help="organisation or division; nothing crosses tenants")
-    key.add_argument("--subject", required=True, help="who the key speaks for")
-    key.add_argument("--role", action="append", required=True, choices=[role.value for role in Role])
-    key.add_argument("--group", action="append", default=[], help="group of the subject; may be given again")
-    key.add_argument("--name", default="", help="what the key is for")
-    key.add_argument("--expires-days", type=float, help="days until it ends; never without")
-    key.add_argument("--requests-per-minute", type=int, help="its own limit")
-    key.add_argument("--max-concurrent", type=int, help="its own limit of requests at once")
-    asked = parser.parse_args(arguments)
-    if asked.command == "openapi":
-        sys.stdout.write(json.dumps(asyncio.run(document()), indent=2) + "\n")
-        return
-    settings = load(GatewaySettings)
+def run(settings: GatewaySettings) -> None:
+    """Serve with this process's logs, traces and metrics, until a signal comes."""
     start_logging("gateway", level=settings.log_level, form=settings.log_format)
-    if asked.command == "create-key":
-        grant = KeyGrant(
-            tenant=asked.tenant,
-            subject=asked.subject,
-            roles=frozenset(Role(role) for role in asked.role),
-            groups=frozenset(asked.group),
-            name=asked.name,
-            expires_at=None if asked.expires_days is None else datetime.now(UTC) + timedelta(days=asked.expires_days),
-            requests_per_minute=asked.requests_per_minute,
-            max_concurrent=asked.max_concurrent,
-        )
-        try:
-            sys.stdout.write(asyncio.run(create_key(settings, grant)) + "\n")
-        except BrainError as error:
-            raise SystemExit(error.message) from error
-        return
     start_telemetry("gateway", settings)
     # A faster loop: the hot path is many small writes.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

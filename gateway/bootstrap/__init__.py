@@ -1,0 +1,68 @@
+"""Where the gateway is put together: its commands, each of which imports only the parts that it needs.
+
+Making a key takes the database and the rules of keys (`keys`), serving takes every part (`serving`).
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from gateway.domain.identity import KeyGrant
+from gateway.settings import GatewaySettings
+from services.chassis.auth import Role
+from services.chassis.errors import BrainError
+from services.chassis.settings import load
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve, make an API key, or write the OpenAPI document."""
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway; without a command it serves.")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve HTTP (the default)")
+    commands.add_parser("all", help="the same")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    key = commands.add_parser("create-key", help="make an API key and print it, once")
+    key.add_argument("--tenant", required=True, help="organisation or division; nothing crosses tenants")
+    key.add_argument("--subject", required=True, help="who the key speaks for")
+    key.add_argument("--role", action="append", required=True, choices=[role.value for role in Role])
+    key.add_argument("--group", action="append", default=[], help="group of the subject; may be given again")
+    key.add_argument("--name", default="", help="what the key is for")
+    key.add_argument("--expires-days", type=float, help="days until it ends; never without")
+    key.add_argument("--requests-per-minute", type=int, help="its own limit")
+    key.add_argument("--max-concurrent", type=int, help="its own limit of requests at once")
+    asked = parser.parse_args(arguments)
+    match asked.command:
+        case "openapi":
+            from gateway.bootstrap.serving import document  # noqa: PLC0415  every part of the gateway
+
+            sys.stdout.write(json.dumps(asyncio.run(document()), indent=2) + "\n")
+        case "create-key":
+            _create_key(asked)
+        case _:
+            from gateway.bootstrap.serving import run  # noqa: PLC0415  every part of the gateway
+
+            run(load(GatewaySettings))
+
+
+def _create_key(asked: argparse.Namespace) -> None:
+    from gateway.bootstrap.keys import create_key  # noqa: PLC0415  only what is chosen is imported
+
+    grant = KeyGrant(
+        tenant=asked.tenant,
+        subject=asked.subject,
+        roles=frozenset(Role(role) for role in asked.role),
+        groups=frozenset(asked.group),
+        name=asked.name,
+        expires_at=None if asked.expires_days is None else datetime.now(UTC) + timedelta(days=asked.expires_days),
+        requests_per_minute=asked.requests_per_minute,
+        max_concurrent=asked.max_concurrent,
+    )
+    try:
+        sys.stdout.write(asyncio.run(create_key(load(GatewaySettings), grant)) + "\n")
+    except BrainError as error:
+        raise SystemExit(error.message) from error
