@@ -1,0 +1,12 @@
+"""Two documents, a question that one of them answers, and the answer."""
+
+PERKS = (
+    "PerksPlus",
+    (
+        "Heading 1.\nPerksPlus covers up to $1,000 per year for gym memberships and yoga classes. Video games are not covered. "
+        "Employees must submit receipts within 30 days. The programme is led by Maria Lopez from Lisbon."
+    ),
+)
+CARS = ("Cars", "Heading 2.\nCompany cars are leased for 36 months. The fleet manager approves every lease in writing.")
+QUESTION = "How much does PerksPlus cover per year for gym memberships?"
+ANSWER = "PerksPlus covers up to $1,000 per year for gym memberships."
