@@ -131,7 +131,7 @@ def walk(tour: Tour, stack: ChildStack) -> None:
         with tour.step("A question that the documents do not answer"):
             missing = tour.ask(employee, collection, "Who is the mayor of Graz?")
             tour.expect(not missing.citations and missing.abstained, "it says that the documents do not answer")
-        with tour.step("The same question, asked by somebody who may read the document and by somebody who may not"):
+        with tour.step("One question, two readers: with and without permission"):
             board_question = "Which company does the board intend to buy?"
             allowed = tour.ask(curator, collection, board_question)
             tour.expect("Quillwater" in allowed.text, "a member of the group is told")

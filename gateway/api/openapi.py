@@ -3,6 +3,8 @@
 import re
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from gateway.api.routing import Body, Route, RouteTable
 from services.chassis.auth import Policy, Role
 from services.chassis.telemetry import VERSION
@@ -12,6 +14,8 @@ __all__ = ["openapi_document"]
 _PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
 _REFERENCE: Final = "#/components/schemas/{model}"
 _TAGS: Final = {"health": "Health", "brain": "Native", "v2": "Cohere"}
+# Two dialects have bodies of one name, so that each names its schemas with a prefix: the package that they stand in.
+_PREFIXES: Final = {"openai": "OpenAI", "cohere": "Cohere", "brain": "Brain"}
 _ERROR: Final = {
     "type": "object",
     "description": "Carries OpenAI's `error` and Cohere's `message` side by side.",
@@ -57,13 +61,13 @@ def _operation(route: Route, roles: frozenset[Role], schemas: dict[str, Any]) ->
         for name in _PARAMETER.findall(route.path)
     ]
     if route.query is not None:
-        parameters += _query(route, schemas)
+        parameters += _query(route)
     if route.creates:
         parameters.append({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}})
     operation: dict[str, Any] = {
         "operationId": _identifier(route),
         "summary": route.summary,
-        "tags": [_TAGS.get(route.path.split("/")[1], "OpenAI")],
+        "tags": [_tag(route)],
         "responses": {
             "200": {"description": "Done.", "content": {route.answer: {"schema": {}}}},
             "default": {
@@ -88,6 +92,12 @@ def _identifier(route: Route) -> str:
     return re.sub(r"\W+", "_", f"{route.method.lower()}_{path}").strip("_")
 
 
+def _tag(route: Route) -> str:
+    first, _, rest = route.path.lstrip("/").partition("/")
+    # A Cohere client whose base address ends in /v1 calls /v1/v2/….
+    return _TAGS.get("v2" if rest.startswith("v2/") else first, "OpenAI")
+
+
 def _media_type(route: Route) -> str:
     return {Body.FORM: "multipart/form-data", Body.RAW: "application/octet-stream"}.get(route.body, "application/json")
 
@@ -95,16 +105,25 @@ def _media_type(route: Route) -> str:
 def _schema(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.request is None:
         return {"type": "string", "format": "binary"} if route.body is Body.RAW else {"type": "object"}
-    schema = route.request.model_json_schema(ref_template=_REFERENCE, by_alias=True)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[route.request.__name__] = schema
-    return {"$ref": _REFERENCE.format(model=route.request.__name__)}
+    return {"$ref": _REFERENCE.format(model=_described(route.request, schemas))}
 
 
-def _query(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _described(model: type[BaseModel], schemas: dict[str, Any]) -> str:
+    """Add the schema of a model, and of those that it refers to, under names of its dialect; return its name."""
+    prefix = _PREFIXES[model.__module__.split(".")[2]]
+    schema = model.model_json_schema(ref_template=_REFERENCE.format(model=prefix + "{model}"), by_alias=True)
+    named = {f"{prefix}{name}": one for name, one in schema.pop("$defs", {}).items()} | {
+        prefix + model.__name__: schema
+    }
+    for name, one in named.items():
+        if schemas.setdefault(name, one) != one:
+            raise ValueError(f"Two different models are called {name} in the API document.")
+    return prefix + model.__name__
+
+
+def _query(route: Route) -> list[dict[str, Any]]:
     assert route.query is not None
-    schema = route.query.model_json_schema(ref_template=_REFERENCE, by_alias=True)
-    schemas.update(schema.pop("$defs", {}))
+    schema = route.query.model_json_schema()
     required = schema.get("required", ())
     return [
         {"name": name, "in": "query", "required": name in required, "schema": one}

@@ -9,7 +9,7 @@ The weights are fitted on other documents and questions than those of the tests 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from rapidfuzz import fuzz
 
@@ -65,6 +65,12 @@ class Neighbourhood:
         """The text under what stands above it."""
         return f"{self.heading.strip()}. {self.text}"
 
+    @property
+    def words(self) -> "Neighbourhood":
+        """The same without the headings that it begins with, if anything is left then."""
+        skipped = len(self.text) - len(_HEADINGS.sub("", self.text))
+        return replace(self, start=self.start + skipped, text=self.text[skipped:])
+
     def source(self, sources: Sequence[Source]) -> Source | None:
         """Return the one of the prompt's sources that holds it, if any: the budget may have cut or dropped its passage."""
         mine = self.passage
@@ -76,6 +82,7 @@ class Neighbourhood:
         return None
 
 
+_HEADINGS = re.compile(r"^(?:#[^\n]*\n\s*)+(?=\S)")
 # Characters of a sentence with its neighbours: an answer and what it is about are seldom further apart, and rows of a
 # table or sentences of a contract are long enough by themselves.
 _LONGEST = 600
@@ -224,8 +231,7 @@ _ASKS = (
 
 def answer_kind(question: str, text: str) -> float:
     """Return 1 when the text holds the kind of thing that is asked for, 0 when not, .5 when any text may answer."""
-    kind = next((name for pattern, name in _ASKS if pattern.search(question)), "")
-    check = _KINDS.get(kind)
+    check = _KINDS.get(_kind(question))
     return 0.5 if check is None else check(frozenset(token.norm for token in tokens(question)), text)
 
 
@@ -244,7 +250,12 @@ def answers(question: str, statement: str) -> bool:
         return True
     asked = {token.stem for token in tokens(question)}
     new = any(token.stem not in asked and not token.is_generic for token in content(statement))
-    return new and answer_kind(question, statement) > 0
+    # Any noun may be a place ("the blue locker"), so that a place is not asked for by its kind.
+    return new and (_kind(question) == "place" or answer_kind(question, statement) > 0)
+
+
+def _kind(question: str) -> str:
+    return next((name for pattern, name in _ASKS if pattern.search(question)), "")
 
 
 def _holds_money(_asked: frozenset[str], text: str) -> float:

@@ -204,7 +204,7 @@ class _Run:
         self.said.answer = self.text.text
 
     def _without_support(self, refusal: str, quote: str) -> None:
-        place = next(iter(self._plan.excerpts), None)
+        place = next((place.words for place in self._plan.excerpts), None)
         source = place.source(self._plan.sources) if place else None
         # A model that finds no answer is believed, unless the passages surely hold one.
         denied = says_not_found(self.text.text) and not self._confident

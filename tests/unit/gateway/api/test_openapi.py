@@ -19,3 +19,16 @@ async def test_every_row_of_the_policy_is_an_operation() -> None:
     assert operations == {row.replace(":path}", "}") for row in POLICY}
     identifiers = [one["operationId"] for methods in paths.values() for one in methods.values()]  # type: ignore[index]
     assert len(identifiers) == len(set(identifiers))
+
+
+async def test_each_dialect_describes_its_own_bodies() -> None:
+    made = await document()
+    schemas = made["components"]["schemas"]  # type: ignore[index]
+
+    def fields(path: str) -> set[str]:
+        body = made["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]  # type: ignore[index]
+        return set(schemas[body["$ref"].rpartition("/")[2]]["properties"])
+
+    assert "max_completion_tokens" in fields("/v1/chat/completions")
+    assert "max_completion_tokens" not in fields("/v2/chat")
+    assert "stop_sequences" in fields("/v2/chat")

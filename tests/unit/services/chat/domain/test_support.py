@@ -18,6 +18,7 @@ MODEL = Model(weights=(4.0, 1.0, 3.0, 1.0), bias=-6.0, answer=0.2, sure=0.6)
         ("When does the pool open?", "The pool opens.", False),
         ("When does the pool open?", "It opens on 3 May at 9:00.", True),
         ("How many desks are there?", "There are many desks in the office.", False),
+        ("Where do visitors leave their bags?", "In the blue locker.", True),
         ("Is golf covered?", "Golf is covered.", True),
         ("What does E23 mean?", "The memory is full.", True),
     ],
@@ -39,6 +40,14 @@ def test_places_are_exact_and_short_enough_to_be_read() -> None:
     assert len(places) == 4
     assert all(text[place.start : place.end] == place.text for place in places)
     assert [place.text for place in places][-1] == "Another one. A third one."
+
+
+def test_a_quote_begins_below_the_heading() -> None:
+    text = "# Care\n\n## Funnel\nClean the funnel."
+    place = neighbourhoods([Passage("doc", 1, 0, len(text), text)])[-1].words
+    assert place.text == text[place.start : place.end] == "Clean the funnel."
+    only = neighbourhoods([Passage("doc", 1, 0, 6, "# Care")])[0]
+    assert only.words == only
 
 
 def test_the_word_that_opens_a_question_is_no_name() -> None:
