@@ -22,6 +22,15 @@ def test_the_source_is_among_the_first_five(figures: Figures) -> None:
     assert figures.recall >= 0.9, figures.missed
 
 
+def test_what_the_documents_do_not_answer_is_refused(figures: Figures) -> None:
+    assert len(figures.unanswerable) == 10
+    assert len(figures.not_refused) <= 3, figures.not_refused
+
+
+def test_what_the_documents_answer_is_not_refused(figures: Figures) -> None:
+    assert len(figures.refused) <= 4, figures.refused
+
+
 def test_nothing_leaks_behind_an_access_list(figures: Figures) -> None:
     assert figures.leaks == []
 
