@@ -76,6 +76,8 @@ class Audience:
                         self._reading.add(threading.get_ident())
         except httpx.ReadTimeout as error:
             return Heard(question, Ending.SILENT, said, repr(error))
+        except httpx.ConnectError as error:
+            return Heard(question, Ending.REFUSED, detail=repr(error))
         except httpx.TransportError as error:
             return Heard(question, Ending.CUT, said, repr(error))
         finally:
