@@ -11,13 +11,15 @@ import structlog
 
 from services.chassis.errors import BrainError, Internal
 
-__all__ = ["EVENT_STREAM", "Message", "Receive", "Reply", "Send", "Stream", "json_reply"]
+__all__ = ["EVENT_STREAM", "Message", "Receive", "Reply", "Send", "Stream", "json_line", "json_reply"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+# JSON lets them stand in a string, and many a reader of lines (`str.splitlines`, httpx) takes them for the line's end.
+_LINE_ENDS: Final = tuple((end.encode(), f"\\u{ord(end):04x}".encode()) for end in "\x85\u2028\u2029")
 _log = structlog.get_logger()
 
 
@@ -44,6 +46,15 @@ class Reply:
 def json_reply(value: Any, status: int = 200) -> Reply:
     """Return `value` as a JSON answer."""
     return Reply(orjson.dumps(value), status)
+
+
+def json_line(value: Any) -> bytes:
+    """Return `value` as JSON that is one line to every reader."""
+    data = orjson.dumps(value)
+    if not data.isascii():
+        for end, escaped in _LINE_ENDS:
+            data = data.replace(end, escaped)
+    return data
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ import sys
 
 import structlog
 from opentelemetry import trace
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.types import EventDict, Processor, WrappedLogger
 
 __all__ = ["start_logging"]
@@ -27,9 +28,9 @@ def start_logging(room: str, *, level: str, form: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
     ]
-    renderer: Processor = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    rendered = _json() if form == "json" else _console()
     structlog.configure(
-        processors=[*shared, structlog.processors.dict_tracebacks if form == "json" else _keep, renderer],
+        processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -39,12 +40,21 @@ def start_logging(room: str, *, level: str, form: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
     # Libraries speak when something is wrong; their chatter at info level names paths and payloads.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def _keep(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return event
+# The values of a crashed frame are prompts, passages and tokens: a traceback tells where, never with what.
+
+
+def _json() -> list[Processor]:
+    tracebacks = ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+
+
+def _console() -> list[Processor]:
+    tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
+    return [structlog.dev.ConsoleRenderer(exception_formatter=tracebacks)]

@@ -54,12 +54,24 @@ def test_there_are_enough_of_both() -> None:
     assert len(GOOD) == 50
 
 
-def test_every_good_document_is_searchable(documents: dict[str, dict[str, Any]]) -> None:
+def test_every_good_document_is_searchable(stack: RunningStack, documents: dict[str, dict[str, Any]]) -> None:
     states = [documents[f"good-{number}"]["state"] for number in range(len(GOOD))]
     assert states == ["indexed"] * len(GOOD)
+    collection = documents["good-0"]["collection"]
+    with stack.client(stack.key("petra", role="curator")) as client:
+        for number, (filename, _) in enumerate(GOOD):
+            query = {
+                "query": f"When does office {number} open, and in which drawer are its keys?",
+                "max_num_results": 50,
+            }
+            hits = client.post(f"/v1/vector_stores/{collection}/search", json=query).json()["data"]
+            assert [hit["filename"] for hit in hits].count(filename) == 1, filename
 
 
 def test_every_bad_document_says_why(documents: dict[str, dict[str, Any]]) -> None:
+    failed = [key for key, document in documents.items() if document["state"] == "failed"]
+    assert len(failed) >= 40
+    assert all(key.startswith("bad-") for key in failed)
     for number, poison in enumerate(POISONS):
         document = documents.get(f"bad-{number}")
         if document is None:

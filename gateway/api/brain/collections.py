@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncGenerator
 
-import orjson
-
 from gateway.api.brain import views
 from gateway.api.brain.documents import chunking
 from gateway.api.brain.requests import CollectionBody, CollectionChange, CollectionQuery
 from gateway.api.call import Call
-from gateway.api.replies import Reply, Stream, json_reply
+from gateway.api.replies import Reply, Stream, json_line, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.keeping import CollectionChanges, Document, Paging
 from gateway.ports import Ingestion
@@ -100,14 +98,14 @@ class CollectionRoutes:
     async def _lines(self, collection_id: str) -> AsyncGenerator[bytes, None]:
         after, has_more = "", True
         # A line of its own first: a collection that the caller may not know of is an error answer, an empty one is not.
-        yield orjson.dumps({"collection": (await self._ingestion.get_collection(collection_id)).id}) + b"\n"
+        yield json_line({"collection": (await self._ingestion.get_collection(collection_id)).id}) + b"\n"
         while has_more:
             paging = Paging(limit=_MANIFEST_PAGE, after=after, ascending=True)
             page = await self._ingestion.list_documents(collection_id, paging)
             has_more = page.has_more and bool(page.items)
             if page.items:
                 after = page.items[-1].id
-                yield b"".join(orjson.dumps(_line(one)) + b"\n" for one in page.items)
+                yield b"".join(json_line(_line(one)) + b"\n" for one in page.items)
 
 
 def _line(one: Document) -> dict[str, object]:

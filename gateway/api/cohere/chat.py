@@ -4,13 +4,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
-import orjson
-
 from gateway.api.call import Call
 from gateway.api.cohere.answers import failed_end, stream_events, whole_answer
 from gateway.api.cohere.requests import ChatBody
 from gateway.api.cohere.turns import chat_turn
-from gateway.api.replies import EVENT_STREAM, Reply, Stream, json_reply
+from gateway.api.replies import EVENT_STREAM, Reply, Stream, json_line, json_reply
 from gateway.domain.asking import AnswerEvent
 from gateway.ports import Chat
 from services.chassis.errors import BrainError, DeadlineExceeded
@@ -59,11 +57,11 @@ def takes_events(accept: str) -> bool:
 
 
 def _event_frame(event: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(event) + b"\n\n"
+    return b"data: " + json_line(event) + b"\n\n"
 
 
 def _line_frame(event: dict[str, Any]) -> bytes:
-    return orjson.dumps(event) + b"\n"
+    return json_line(event) + b"\n"
 
 
 async def _frames(

@@ -10,10 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
-import orjson
-
 from gateway.api.call import Call
 from gateway.api.heard import HeardTurn
+from gateway.api.replies import json_line
 from gateway.domain.asking import (
     AnswerEvent,
     CitationMade,
@@ -178,7 +177,7 @@ class _Frames:
         head = {"id": turn.id, "object": "chat.completion.chunk", "created": int(time.time()), "model": turn.model}
         # With usage asked for, every chunk but the last says null.
         self._tail = b',"usage":null}\n\n' if with_usage else b"}\n\n"
-        self._head = b"data: " + orjson.dumps(head)[:-1] + b',"system_fingerprint":null'
+        self._head = b"data: " + json_line(head)[:-1] + b',"system_fingerprint":null'
         self._prefix: dict[int, bytes] = {}
         self._suffix = b'},"logprobs":null,"finish_reason":null}]' + self._tail
 
@@ -187,7 +186,7 @@ class _Frames:
         prefix = self._prefix.get(index)
         if prefix is None:
             prefix = self._prefix[index] = self._head + b',"choices":[{"index":%d,"delta":{"content":' % index
-        return prefix + orjson.dumps(text) + self._suffix
+        return prefix + json_line(text) + self._suffix
 
     def choice(
         self,
@@ -200,12 +199,12 @@ class _Frames:
     ) -> bytes:
         """Return any other frame of one choice."""
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        more = b"," + orjson.dumps(beside)[1:-1] if beside else b""
-        return self._head + b',"choices":[' + orjson.dumps(choice) + b"]" + more + self._tail
+        more = b"," + json_line(beside)[1:-1] if beside else b""
+        return self._head + b',"choices":[' + json_line(choice) + b"]" + more + self._tail
 
     def usage(self, usage: TokenUsage) -> bytes:
         """Return the frame of token counts."""
-        return self._head + b',"choices":[],"usage":' + orjson.dumps(usage_json(usage)) + b"}\n\n"
+        return self._head + b',"choices":[],"usage":' + json_line(usage_json(usage)) + b"}\n\n"
 
 
 class _Splicer:

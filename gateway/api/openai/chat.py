@@ -2,14 +2,12 @@
 
 from contextlib import aclosing
 
-import orjson
-
 from gateway.api.call import Call
 from gateway.api.errors import error_object
 from gateway.api.openai.answers import DONE, chunks, whole_answer
 from gateway.api.openai.requests import ChatBody
 from gateway.api.openai.turns import chat_turn
-from gateway.api.replies import Reply, Stream, json_reply
+from gateway.api.replies import Reply, Stream, json_line, json_reply
 from gateway.api.routing import Body, Route
 from gateway.ports import Chat
 from services.chassis.errors import BrainError
@@ -19,7 +17,7 @@ __all__ = ["ChatRoutes", "broken"]
 
 def broken(error: BrainError) -> bytes:
     """Return the frames that tell of an error in the middle of a stream, and end it."""
-    return b"data: " + orjson.dumps({"error": error_object(error)}) + b"\n\n" + DONE
+    return b"data: " + json_line({"error": error_object(error)}) + b"\n\n" + DONE
 
 
 class ChatRoutes:

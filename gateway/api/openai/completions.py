@@ -7,13 +7,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from gateway.api.call import Call
 from gateway.api.openai.answers import DONE, FINISH, usage_json
 from gateway.api.openai.chat import broken
 from gateway.api.openai.requests import CompletionBody
-from gateway.api.replies import Reply, Stream, json_reply
+from gateway.api.replies import Reply, Stream, json_line, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.asking import Completion, Finish, Prompt, Sampling, TokenLogprob, TokenUsage
 from gateway.ports import Generation
@@ -150,10 +148,10 @@ async def _frames(
                 "finish_reason": None if step.finish is None else FINISH[step.finish],
             }
             if step.text or step.finish is not None:
-                yield b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n"
+                yield b"data: " + json_line({**head, "choices": [choice]}) + b"\n\n"
     call.spend(str(head.get("model", "")), usage)
     if with_usage:
-        yield b"data: " + orjson.dumps({**head, "choices": [], "usage": usage_json(usage)}) + b"\n\n"
+        yield b"data: " + json_line({**head, "choices": [], "usage": usage_json(usage)}) + b"\n\n"
     yield DONE
 
 

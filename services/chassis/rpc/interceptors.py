@@ -6,8 +6,9 @@ with the public message, anything else INTERNAL with the details in the log only
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -208,6 +209,35 @@ async def _abort(context: Context, error: BrainError) -> None:
     await context.abort(grpc_status(error), error.message, trailing_metadata=tuple(trailing))
 
 
+async def _until_error(
+    room: RoomInterceptor,
+    method: str,
+    context: Context,
+    outcome: _Outcome,
+    produce: Callable[[], AsyncGenerator[Any, None]],
+) -> AsyncGenerator[Any, None]:
+    """Admit the caller and yield the messages of a stream; an error ends them and is noted."""
+    try:
+        room.admit(method, context)
+        async with aclosing(produce()) as messages:
+            async for message in messages:
+                yield message
+    except Exception as error:  # noqa: BLE001  the outermost loop of an RPC
+        outcome.error = _as_family(error, method)
+
+
+async def _write(context: Context, message: Any) -> None:
+    """Send a message of a stream.
+
+    Raises:
+        CancelledError: The caller left, which a write may notice before the task is cancelled.
+    """
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
+
+
 def _wrap(
     room: RoomInterceptor, handler: grpc.RpcMethodHandler[Any, Any], method: str
 ) -> grpc.RpcMethodHandler[Any, Any]:
@@ -240,15 +270,14 @@ def _wrap(
         await _abort(context, outcome.error)
         return None
 
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+    # Writes by itself: grpc leaves a generator standing where a write fails or is cancelled, and whoever collects it
+    # would end the work later, in a task that is not the one that began it.
+    async def stream(request: Any, context: Context) -> None:
         with room.observed(method, context) as outcome:
-            try:
-                room.admit(method, context)
-                async with aclosing(behaviour(taken(request), context)) as messages:
-                    async for message in messages:
-                        yield message
-            except Exception as error:  # noqa: BLE001  the outermost loop of an RPC
-                outcome.error = _as_family(error, method)
+            admitted = _until_error(room, method, context, outcome, lambda: behaviour(taken(request), context))
+            async with aclosing(admitted) as produced:
+                async for message in produced:
+                    await _write(context, message)
         if outcome.error is not None:
             await _abort(context, outcome.error)
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,17 @@ async def test_a_stream_spells_the_answer_and_ends_with_reason_and_receipt(call:
     # Many a client stops at the finish reason: the citations come before it.
     assert [bool(frame.get("citations")) for frame in frames[-2:]] == [True, False]
     assert all("usage" not in frame for frame in frames)
+
+
+async def test_a_frame_is_one_line_to_every_reader(call: Call) -> None:
+    # Line ends to Unicode, and so to `str.splitlines`; pages of PDF files hold them.
+    text = "Leave\u2028is\u2029 26\x85 weeks"
+    source = replace(STORED, title=text, text=text)
+    events = [*GROUNDED[:1], PassagesChosen((source,)), TextMade(0, text), *GROUNDED[-3:-2]]
+    events += [CitationMade(0, 5, text, (Evidence(1, 0, 5, text, PLACE, 0.9),)), GROUNDED[-1]]
+    data = b"".join([frame async for frame in chunks(happen(events), call, with_usage=True)]).decode()
+    assert data.splitlines() == data.split("\n")[:-1]
+    assert "".join(frame["choices"][0]["delta"].get("content") or "" for frame in await streamed(call, events)) == text
 
 
 async def test_usage_comes_last_when_it_is_asked_for(call: Call) -> None:

@@ -1,12 +1,16 @@
 """A room's server and its callers, over a real channel, with generation's language as the example."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
 from brain.generation.v1 import generation_pb2, generation_pb2_grpc
@@ -30,6 +34,7 @@ from services.chassis.errors import (
     Unauthenticated,
     Unavailable,
 )
+from services.chassis.rpc import interceptors
 from services.chassis.rpc.client import connect, is_serving, remote
 from services.chassis.rpc.server import MAX_DEADLINE_S, RpcServer, methods_of
 
@@ -40,9 +45,12 @@ VIEWER = Caller("vera", "acme", roles=frozenset({Role.VIEWER}))
 @dataclass
 class Servicer(generation_pb2_grpc.GenerationServiceServicer):
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
+            while request.model == "floods":
+                yield generation_pb2.GenerateResponse(text="word " * 100_000)
             for word in ("one", "two"):
                 yield generation_pb2.GenerateResponse(text=word)
             if request.model == "endless":
@@ -52,6 +60,8 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        finally:
+            self.closed.set()
 
     async def Score(self, request: Any, context: Any) -> Any:
         raise AssertionError("not reached: the policy refuses it")
@@ -179,6 +189,29 @@ async def test_a_caller_who_leaves_ends_the_work(room: Room) -> None:
     reading.cancel()
     async with asyncio.timeout(30):
         await room.servicer.cancelled.wait()
+
+
+async def test_a_caller_who_leaves_what_he_does_not_read_ends_the_work(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(interceptors, "_tracer", provider.get_tracer("test"))
+    with remote("generation", "Generate", token=room.token()) as metadata:
+        request = generation_pb2.GenerateRequest(model="floods")
+        call = room.stub.Generate(request, timeout=60, metadata=metadata)
+        await call.read()
+        # Nobody reads on: the window fills, and the room waits until it may write.
+        await asyncio.sleep(0.3)
+        call.cancel()
+    async with asyncio.timeout(30):
+        await room.servicer.closed.wait()
+        while not spans.get_finished_spans():
+            await asyncio.sleep(0.01)
+    labels = {"grpc_service": SERVICE, "grpc_method": "Generate", "grpc_code": "CANCELLED"}
+    assert room.registry.get_sample_value("brain_grpc_server_handled_total", labels) == 1
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_health_tells_the_truth(room: Room) -> None:

@@ -1,0 +1,88 @@
+"""Small documents that are told apart by a number, offered to a stack whose rooms die."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import lancedb
+
+from tests.running_stack import RunningStack
+
+# Uploads at once.
+_HANDS = 2
+
+
+def text(number: int) -> str:
+    return (
+        f"# Instrument {number}\n\nThe instrument called Fern-{number:04d} weighs {number + 100} grams. "
+        f"It was built by team {number % 7} and is calibrated every {number % 11 + 2} months.\n"
+    )
+
+
+def offer(client: httpx.Client, collection: str, number: int) -> None:
+    """Upload until it is acknowledged, as a patient client does; the key makes the retry harmless."""
+    until = time.monotonic() + 240
+    while True:
+        try:
+            answer = client.post(
+                "/brain/v1/documents",
+                params={"collection": collection, "filename": f"fern-{number}.md", "key": f"fern-{number}"},
+                content=text(number).encode(),
+                timeout=30,
+            )
+            if answer.is_success:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < until, f"document {number} was never accepted"
+        time.sleep(0.3)
+
+
+@contextmanager
+def flowing_in(stack: RunningStack, key: str, collection: str, numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Offer documents while the block runs, and at its end until all are kept; yields those that were acknowledged."""
+    acknowledged: list[int] = []
+
+    def offer_some(first: int) -> None:
+        with stack.client(key) as mine:
+            for number in numbers[first::_HANDS]:
+                offer(mine, collection, number)
+                acknowledged.append(number)
+                time.sleep(0.15)
+
+    threads = [threading.Thread(target=offer_some, args=(first,)) for first in range(_HANDS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield acknowledged
+    finally:
+        for thread in threads:
+            thread.join()
+    assert sorted(acknowledged) == sorted(numbers)
+
+
+def reachable(client: httpx.Client, collection: str) -> bool:
+    try:
+        return client.get(f"/v1/vector_stores/{collection}").is_success
+    except httpx.TransportError:
+        return False
+
+
+def assert_found_once(client: httpx.Client, collection: str, number: int) -> None:
+    hits = client.post(
+        f"/v1/vector_stores/{collection}/search",
+        json={"query": f"How heavy is Fern-{number:04d}?", "max_num_results": 50},
+    ).json()["data"]
+    mine = [hit for hit in hits if hit["filename"] == f"fern-{number}.md"]
+    assert len(mine) == 1, f"document {number} is there {len(mine)} times"
+    assert f"{number + 100} grams" in mine[0]["content"][0]["text"]
+
+
+def assert_rows_once(stack: RunningStack, collection: str, documents: int) -> None:
+    """Look behind the search, which might hide a row that is there twice."""
+    table = lancedb.connect(stack.state_dir / "index").open_table("chunks").to_arrow()
+    rows = table.select(["collection_id", "document_id", "start"]).to_pylist()
+    places = [(row["document_id"], row["start"]) for row in rows if row["collection_id"] == collection]
+    assert len(places) == len(set(places)) == documents
