@@ -205,7 +205,7 @@ def _contradicted(reading: _Reading, window: Window) -> bool:
         polarity.negation_agrees(statement, source)
         and polarity.opposites_agree(statement, source)
         and facts.roles_agree(statement, source)
-        and facts.nothing_replaced(statement, source)
+        and facts.nothing_replaced(statement, source, above=window.heading)
     )
 
 

@@ -315,15 +315,16 @@ def roles_agree(statement: str, source: str) -> bool:
     return passive or turned * 2 <= len(pairs)
 
 
-def nothing_replaced(statement: str, source: str) -> bool:
+def nothing_replaced(statement: str, source: str, *, above: str = "") -> bool:
     """Whether a statement is not a copy of the source but for one content word that took another one's place.
 
     "covers acupuncture for employees" copies "covers massage for employees" but for the word that matters. A statement
-    with more words of its own is a paraphrase, and similarity decides.
+    with more words of its own is a paraphrase, and similarity decides. Words of the headings above are no words of its
+    own: "Osprey is due in May" may stand for "It is due in May" under the heading Osprey.
     """
     mine = [token for token in tokens(statement) if token.is_content]
     theirs = [token.stem for token in tokens(source) if token.is_content]
-    known = set(theirs)
+    known = {*theirs, *(token.stem for token in tokens(above))}
     own = [
         at
         for at, token in enumerate(mine)
@@ -331,13 +332,15 @@ def nothing_replaced(statement: str, source: str) -> bool:
     ]
     if len(own) != 1:
         return True
-    at = own[0]
-    if at == len(mine) - 1:
-        return at < 2 or (mine[at - 2].stem, mine[at - 1].stem) not in set(pairwise(theirs[:-1]))
+    at, stems = own[0], [token.stem for token in mine]
+    if at == 0:
+        return len(stems) < 3 or (stems[1], stems[2]) not in set(pairwise(theirs[1:]))
+    if at == len(stems) - 1:
+        return at < 2 or (stems[at - 2], stems[at - 1]) not in set(pairwise(theirs[:-1]))
     around = {
         (before, after)
         for before, middle, after in zip(theirs, theirs[1:], theirs[2:], strict=False)
         # A number between two words of the source has its own check, and a verb beside it replaces nothing.
         if not middle[0].isdigit()
     }
-    return at == 0 or (mine[at - 1].stem, mine[at + 1].stem) not in around
+    return (stems[at - 1], stems[at + 1]) not in around

@@ -120,3 +120,11 @@ def test_two_rows_of_a_table_support_nothing_together() -> None:
     table = source("| F3 | senior engineer | 60500 | 78000 |\n| F4 | principal engineer | 76000 | 95000 |\n")
     assert cite("A senior engineer earns 78000 at most.", table, near=0.9)
     assert not cite("A senior engineer earns 95000 at most.", table, near=0.9)
+
+
+def test_a_copy_about_something_else_is_not_supported() -> None:
+    gate = source("Deliveries are taken at gate B, from 6:30 to 14:00.", title="Visitors")
+    assert cite("Deliveries are taken at gate B, from 6:30 to 14:00.", gate, near=0.9)
+    assert not cite("The luggage is taken at the gate B, from 6:30 to 14:00.", gate, near=0.9)
+    plan = source("The release is due on 14 September in Graz.", title="Project Osprey")
+    assert cite("Osprey is due on 14 September in Graz.", plan, near=0.9)
