@@ -95,7 +95,7 @@ def update_and_delete(tour: Tour, gateway: Gateway, collection: str) -> None:
     """Change a document, then delete it, and see the answers follow."""
     question = "Where do visitors of the tower leave their bags?"
     page = STATE / "tower.md"
-    for place in ("in the blue locker at the gate", "at the desk on the third floor"):
+    for place in ("in the blue locker at the gate", "in the yellow cabinet by the stairs"):
         page.write_text(f"# Tower visits\n\nVisitors of the tower leave their bags {place}.\n")
         document, _ = gateway.upload(collection, page, key="tower.md", access=["group:everyone"])
         wait_until_final(gateway, collection, tour.console)
@@ -109,7 +109,7 @@ def update_and_delete(tour: Tour, gateway: Gateway, collection: str) -> None:
     show_deletion(tour.console, deletion)
     tour.expect(all(store["remaining"] == 0 for store in deletion["stores"]), "every store is counted to zero")
     answer = tour.ask(gateway, collection, question)
-    tour.expect("third floor" not in answer.text and not answer.citations, "a deleted document is not answered from")
+    tour.expect("stairs" not in answer.text and not answer.citations, "a deleted document is not answered from")
 
 
 def walk(tour: Tour, stack: ChildStack) -> None:
