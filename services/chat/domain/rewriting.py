@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from services.chat.domain.facts import names
 from services.chat.domain.turn import Message
-from services.chat.domain.words import content, normalise, stem, tokens
+from services.chat.domain.words import content, normalise, sentences, stem, tokens
 
 MOST_REWRITE_TOKENS = 32
 """Most tokens that the model may spend on a rewrite."""
@@ -98,9 +98,18 @@ _PART = re.compile(
 def split(question: str) -> tuple[str, ...]:
     """Return the parts of a question, each with the names of the first that it lacks; the whole when it has one part.
 
+    Of a message that tells before it asks, the whole comes first, then what it asks: what is told may help to find, and
+    must not hide that the question by itself is answered.
+
     >>> split("Who leads Falcon and when does it end?")
     ('Who leads Falcon?', 'when does Falcon end?')
+    >>> split("I go to Rome in May. How do I book a hotel?")
+    ('I go to Rome in May. How do I book a hotel?', 'How do I book a hotel?')
     """
+    said = [one.text for one in sentences(question)]
+    asking = [one for one in said if _asks(one) and len(content(one)) >= _SHORT]
+    if asking and len(asking) < len(said):
+        return (question.strip(), *asking)[:MOST_QUERIES]
     pieces = [piece.strip(" ?;,") for piece in _PART.split(question)]
     pieces = [piece for piece in pieces if piece and any(not token.is_generic for token in content(piece))]
     if len(pieces) < 2 or not all(_asks(piece) for piece in pieces):

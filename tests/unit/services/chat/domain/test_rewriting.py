@@ -52,6 +52,8 @@ def test_what_is_missing_is_taken_from_the_last_question(
 
 def test_parts_become_queries_of_their_own() -> None:
     assert split("Who leads Falcon and when does it end?") == ("Who leads Falcon?", "when does Falcon end?")
+    told = "Hello! I travel to Japan next month. How do I set up a travel notification?"
+    assert split(told) == (told, "How do I set up a travel notification?")
     assert split("Is there bread and butter?") == ("Is there bread and butter?",)
 
 
