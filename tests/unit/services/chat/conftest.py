@@ -24,7 +24,7 @@ from brain.retrieval.v1 import (
     search_pb2_grpc,
 )
 from brain.types.v1 import sampling_pb2
-from services.chassis.auth import ANYONE, Caller, Role, TokenMinter, TokenVerifier, current_caller, generate_key_pair
+from services.chassis.auth import ANYONE, Caller, TokenMinter, TokenVerifier, current_caller, generate_key_pair
 from services.chassis.errors import BrainError
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect, remote
@@ -32,11 +32,7 @@ from services.chassis.rpc.server import RpcServer, methods_of
 from services.chat.bootstrap import build
 from services.chat.domain.words import content
 from services.chat.settings import ChatSettings
-
-ANNA = Caller("anna", "acme", roles=frozenset({Role.VIEWER}))
-BERT = Caller("bert", "acme", roles=frozenset({Role.VIEWER}))
-CHIEF = Caller("chief", "acme", roles=frozenset({Role.ADMINISTRATOR}))
-STRANGER = Caller("anna", "other", roles=frozenset({Role.ADMINISTRATOR}))
+from tests.unit.services.chat.perks import ANNA, ANSWER, CARS, PERKS
 
 
 @dataclass
@@ -257,7 +253,8 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     private, public = generate_key_pair()
     key = tmp_path / "key.pem"
     key.write_bytes(public)
-    library, engine, registry = Library(), Engine(), CollectorRegistry()
+    library = Library(documents={"doc_perks": PERKS, "doc_cars": CARS})
+    engine, registry = Engine(answers=lambda _messages: ANSWER), CollectorRegistry()
     neighbours = []
     addresses = []
     for name, services in (

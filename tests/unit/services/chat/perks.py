@@ -1,4 +1,11 @@
-"""Two documents, a question that one of them answers, and the answer."""
+"""Who asks, two documents, a question that one of them answers, and the answer."""
+
+from services.chassis.auth import Caller, Role
+
+ANNA = Caller("anna", "acme", roles=frozenset({Role.VIEWER}))
+BERT = Caller("bert", "acme", roles=frozenset({Role.VIEWER}))
+CHIEF = Caller("chief", "acme", roles=frozenset({Role.ADMINISTRATOR}))
+STRANGER = Caller("anna", "other", roles=frozenset({Role.ADMINISTRATOR}))
 
 PERKS = (
     "PerksPlus",

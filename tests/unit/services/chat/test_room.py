@@ -8,19 +8,8 @@ import pytest
 
 from brain.chat.v1 import chat_pb2, conversation_pb2, receipt_pb2
 from brain.types.v1 import sampling_pb2
-from services.chassis.auth import Caller, Role
 from services.chassis.errors import InvalidInput, NotFound, TooLarge, Unavailable
-from tests.unit.services.chat.perks import ANSWER, CARS, PERKS, QUESTION
-
-BERT = Caller("bert", "acme", roles=frozenset({Role.VIEWER}))
-CHIEF = Caller("chief", "acme", roles=frozenset({Role.ADMINISTRATOR}))
-STRANGER = Caller("anna", "other", roles=frozenset({Role.ADMINISTRATOR}))
-
-
-@pytest.fixture(autouse=True)
-def _documents(room: Any) -> None:
-    room.library.documents = {"doc_perks": PERKS, "doc_cars": CARS}
-    room.engine.answers = lambda messages: ANSWER
+from tests.unit.services.chat.perks import ANSWER, BERT, CHIEF, PERKS, QUESTION, STRANGER
 
 
 async def test_a_grounded_turn_streams_text_with_validated_citations(room: Any, a_request: Any) -> None:
