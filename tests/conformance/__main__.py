@@ -50,7 +50,7 @@ def environment(sdk: str) -> Path:
 
 
 def told(stack: RunningStack, engine: str, stranger: str, sdk: str) -> dict[str, str]:
-    """Return what the tests must know, as their environment: where the gateway is, who answers, and keys."""
+    """Return what the tests must know, as their environment: where the gateway is, who answers, keys, what was printed."""
     values = {
         "URL": stack.base_url,
         "ENGINE": engine,
@@ -58,6 +58,7 @@ def told(stack: RunningStack, engine: str, stranger: str, sdk: str) -> dict[str,
         "VIEWER_KEY": viewer_key(stack, f"viewer-{sdk}"),
         "LIMITED_KEY": viewer_key(stack, f"hasty-{sdk}", requests_per_minute=5),
         "OTHER_TENANT_KEY": stranger,
+        "OUTPUT": str(stack.state_dir / "stack.out"),
     }
     return {f"BRAIN_CONFORMANCE_{key}": value for key, value in values.items()}
 

@@ -4,6 +4,7 @@ Outside the runner there is no gateway to talk to, so nothing here is collected.
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,12 @@ def other_tenant_key() -> str:
 def limited_key() -> str:
     """API key with a limit of a few requests a minute."""
     return told("LIMITED_KEY")
+
+
+@pytest.fixture(scope="session")
+def output() -> Path:
+    """What the stack printed when it was ready."""
+    return Path(told("OUTPUT"))
 
 
 @pytest.fixture(scope="session")
