@@ -73,6 +73,28 @@ def test_a_grounded_answer_cites_what_stands_in_the_document(alice: httpx.Client
     assert answer["receipt_id"]
 
 
+def test_a_follow_up_is_understood_and_its_receipt_replays_the_same_prompt(
+    alice: httpx.Client, collection: str
+) -> None:
+    body = {
+        "model": "default",
+        "temperature": 0,
+        "collections": [collection],
+        "messages": [
+            {"role": "user", "content": "How long is the sabbatical of an employee?"},
+            {"role": "assistant", "content": "A sabbatical is three months at half pay."},
+            {"role": "user", "content": "After how many years of service may I take it?"},
+        ],
+    }
+    answer = alice.post("/v1/chat/completions", json=body).json()
+    assert "seven" in text_of(answer).lower()
+    receipt = alice.get(f"/brain/v1/receipts/{answer['receipt_id']}").json()
+    assert "sabbatical" in receipt["queries"][0]
+    replay = alice.post(f"/brain/v1/receipts/{answer['receipt_id']}/replay").json()
+    assert replay["same_prompt"], replay
+    assert replay["prompt_hash"] == receipt["prompt_hash"]
+
+
 def test_what_the_documents_do_not_hold_is_said_so(alice: httpx.Client, collection: str) -> None:
     answer = ask(alice, "Who is the chief executive of Fernwood Instruments?", collections=[collection])
     assert not answer.get("citations")
