@@ -19,6 +19,9 @@ _MODULES: Final = {
     "chat": "services.chat",
     "gateway": "gateway",
 }
+# Characters of a temporary folder in which a socket's path (a name of up to 38 characters) still fits the 107 that Linux
+# allows. In a longer one the rooms use the system's folder, where a killed room leaves its sockets.
+_LONGEST_SCRATCH: Final = 107 - 38 - 1
 # Room -> the rooms it calls.
 _CALLS: Final = {
     "generation": (),
@@ -58,6 +61,11 @@ class StackPlan:
     def room(self, name: str) -> RoomPlan:
         """Return the plan of one room."""
         return next(room for room in self.rooms if room.name == name)
+
+    @property
+    def scratch(self) -> Path:
+        """Where the rooms put sockets and temporary files; empty after a stop."""
+        return self.state_dir / "tmp"
 
     @property
     def base_url(self) -> str:
@@ -118,7 +126,10 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
         settings |= {f"{callee.upper()}_ADDRESS": addresses[callee].serving for callee in _CALLS[name]}
         environment = {f"BRAIN_{name.upper()}_{key}": value for key, value in settings.items()}
         # One thread for each of the numeric libraries: several rooms share the cores.
-        environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment | dict(inherited)
+        ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if len(str(state / "tmp")) <= _LONGEST_SCRATCH:
+            ours["TMPDIR"] = str(state / "tmp")
+        environment = ours | environment | dict(inherited)
         rooms.append(
             RoomPlan(
                 name=name,

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str
 
 
 def prepare(plan: StackPlan) -> None:
-    """Make the key pair that joins the rooms and the secret that API keys are hashed with, once."""
+    """Make the key pair that joins the rooms and the secret that API keys are hashed with, once; empty the scratch folder."""
+    shutil.rmtree(plan.scratch, ignore_errors=True)
+    plan.scratch.mkdir(parents=True)
     plan.private_key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for room in plan.rooms:
         (plan.state_dir / room.name).mkdir(parents=True, exist_ok=True)
@@ -73,6 +76,8 @@ async def _supervise(plan: StackPlan, console: Console, timeout_s: float) -> int
         starting.cancel()
         waiting.cancel()
         await supervisor.stop()
+        # What rooms that were killed left behind.
+        shutil.rmtree(plan.scratch, ignore_errors=True)
     return 0
 
 

@@ -34,3 +34,14 @@ def test_only_the_gateway_gets_the_key_that_signs(tmp_path: Path) -> None:
     plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
     holders = [room.name for room in plan.rooms if any("internal.pem" in value for value in room.environment.values())]
     assert holders == ["gateway"]
+
+
+def test_temporary_files_stay_in_the_state_folder_where_socket_paths_fit(tmp_path: Path) -> None:
+    short, long = Path("/state"), Path("/" + "deep" * 20)
+    plan = plan_stack(state_dir=short, addresses=ADDRESSES, inherited={})
+    assert {room.environment["TMPDIR"] for room in plan.rooms} == {str(plan.scratch)} == {"/state/tmp"}
+    assert all(
+        "TMPDIR" not in room.environment for room in plan_stack(state_dir=long, addresses=ADDRESSES, inherited={}).rooms
+    )
+    theirs = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={"TMPDIR": "/elsewhere"})
+    assert theirs.room("chat").environment["TMPDIR"] == "/elsewhere"
