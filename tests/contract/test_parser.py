@@ -184,6 +184,38 @@ async def test_mail_with_attachments(reader: SandboxedReader, tmp_path: Path) ->
     assert [w for w in document.warnings if "broken.docx" in w]
 
 
+_LAMPS = "Content-Type: text/markdown; name=lamps.md\r\nContent-Disposition: inline; filename=lamps.md\r\n\r\n# Lamps\r\n\r\nNine euros.\r\n"
+_MIXED = (
+    "Content-Type: multipart/mixed; boundary=B\r\n\r\n--B\r\nContent-Type: text/html\r\n\r\n<p>See the list.</p>\r\n"
+    f"--B\r\n{_LAMPS}--B--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # As Apple's program sends it: the attachment inside one of two forms of the body.
+        "Content-Type: multipart/alternative; boundary=A\r\n\r\n--A\r\nContent-Type: text/plain\r\n\r\nSee the list.\r\n"
+        f"--A\r\n{_MIXED}--A--\r\n",
+        # Signed: everything is inside the first part.
+        f"Content-Type: multipart/signed; boundary=A\r\n\r\n--A\r\n{_MIXED}--A\r\nContent-Type: application/pgp-signature\r\n\r\n"
+        "signature\r\n--A--\r\n",
+        # As scanners send it: nothing but the attachment.
+        _LAMPS,
+    ],
+    ids=["within-alternative", "signed", "alone"],
+)
+async def test_attachments_are_found_however_they_are_nested(
+    reader: SandboxedReader, tmp_path: Path, message: str
+) -> None:
+    head = "From: ada@example.org\r\nTo: alan@example.org\r\nSubject: Prices\r\nMIME-Version: 1.0\r\n"
+    document = await read(reader, tmp_path, "mail.eml", head + message)
+    lamp = next(c for c in document.chunks if "Nine euros" in document.text[c.start : c.end])
+    assert (lamp.locator.part, lamp.locator.heading_path) == ("lamps.md", ("Lamps",))
+    assert document.text.count("See the list.") == (message != _LAMPS)
+    assert document.warnings == ()
+
+
 async def test_content_decides_not_the_name(reader: SandboxedReader, tmp_path: Path) -> None:
     source = fpdf.FPDF()
     source.add_page()
