@@ -88,13 +88,14 @@ async def test_slides_are_pages_with_notes(reader: SandboxedReader, tmp_path: Pa
     for number in (1, 2):
         slide = source.slides.add_slide(source.slide_layouts[1])
         slide.shapes.title.text = f"Topic {number}"
-        slide.placeholders[1].text = f"Point {number}"
+        slide.placeholders[1].text = f"Point {number}\vand more"
         slide.notes_slide.notes_text_frame.text = f"Say it {number} times."
     stream = io.BytesIO()
     source.save(stream)
     document = await read(reader, tmp_path, "talk.pptx", stream.getvalue())
     second = next(c for c in document.chunks if "Point 2" in document.text[c.start : c.end])
     assert (second.locator.page_first, second.locator.heading_path) == (2, ("Topic 2",))
+    assert "Point 2\nand more" in document.text
     assert "Notes: Say it 2 times." in document.text
 
 
@@ -121,6 +122,10 @@ async def test_sheets_are_parts_and_rows_name_their_columns(reader: SandboxedRea
         ("list.csv", "name;age\nAda;36\nAlan;41\n", "| Ada | 36 |"),
         ("note.json", '{"title": "Keys", "content": "In the *drawer*.", "owner": "Ada"}', "owner: Ada"),
         ("rows.json", '[{"a": 1, "b": true}, {"a": 2, "b": null}]', "| 1 | true |"),
+        ("people.json", '{"title": "Ada", "name": "Ada Lovelace", "content": "Counts."}', "name: Ada Lovelace"),
+        ("long.csv", 'question,answer\nWhy?,"' + "because " * 2_000 + 'of this"\n', "because of this"),
+        ("odd.csv", "name;note\nAda;first\x0bsecond\nAlan;third\n", "| Ada | first second |"),
+        ("odd.jsonl", '{"q": "Where\u2028exactly?"}\n{"q": "When?"}\n', "exactly?"),
         ("rows.jsonl", '{"q": "Where?"}\n{"q": "When?"}\n', "q: When?"),
     ],
 )
