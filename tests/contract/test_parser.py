@@ -65,6 +65,25 @@ async def test_html_keeps_the_main_text(reader: SandboxedReader, tmp_path: Path)
     assert "cellar" in document.text
 
 
+@pytest.mark.parametrize(
+    "topics",
+    [
+        "".join(f"<h2>Topic {n}</h2><ul><li>point {n}</li></ul>" for n in range(4)),
+        "".join(f"<article><h2>Topic {n}</h2><p>The point {n} is short.</p></article>" for n in range(4)),
+        "".join(
+            f"<article><header><h2>Topic {n}</h2></header><p>{f'It is point {n} of the list. ' * 9}</p></article>"
+            for n in range(4)
+        ),
+    ],
+    ids=["lists", "articles", "headers-of-articles"],
+)
+async def test_html_keeps_headings(reader: SandboxedReader, tmp_path: Path, topics: str) -> None:
+    page = f"<html><body><header>Home</header><h1>Site</h1>{topics}</body></html>"
+    document = await read(reader, tmp_path, "topics.html", page)
+    assert [headings(document, f"point {n}") for n in range(4)] == [("Site", f"Topic {n}") for n in range(4)]
+    assert "Home" not in document.text
+
+
 async def test_word(reader: SandboxedReader, tmp_path: Path) -> None:
     source = docx.Document()
     source.add_heading("Travel rules", 0)
