@@ -219,11 +219,15 @@ _MIXED = (
     "message",
     [
         # As Apple's program sends it: the attachment inside one of two forms of the body.
-        "Content-Type: multipart/alternative; boundary=A\r\n\r\n--A\r\nContent-Type: text/plain\r\n\r\nSee the list.\r\n"
-        f"--A\r\n{_MIXED}--A--\r\n",
+        (
+            "Content-Type: multipart/alternative; boundary=A\r\n\r\n--A\r\nContent-Type: text/plain\r\n\r\nSee the list.\r\n"
+            f"--A\r\n{_MIXED}--A--\r\n"
+        ),
         # Signed: everything is inside the first part.
-        f"Content-Type: multipart/signed; boundary=A\r\n\r\n--A\r\n{_MIXED}--A\r\nContent-Type: application/pgp-signature\r\n\r\n"
-        "signature\r\n--A--\r\n",
+        (
+            f"Content-Type: multipart/signed; boundary=A\r\n\r\n--A\r\n{_MIXED}--A\r\nContent-Type: application/pgp-signature\r\n\r\n"
+            "signature\r\n--A--\r\n"
+        ),
         # As scanners send it: nothing but the attachment.
         _LAMPS,
     ],
