@@ -9,6 +9,7 @@ import docx
 import fpdf
 import openpyxl
 import pptx
+import pypdfium2 as pdfium
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
@@ -172,6 +173,32 @@ async def test_pages_headings_and_places_of_a_pdf(reader: SandboxedReader, tmp_p
         assert page.page == 2
         assert 0 <= x0 < x1 <= page.width
         assert 0 <= y0 < y1 <= page.height
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("crop", [None, (50, 100, 580, 750)], ids=["whole", "cropped"])
+async def test_places_are_those_of_the_page_as_it_is_shown(
+    reader: SandboxedReader, tmp_path: Path, turned: int, crop: tuple[int, int, int, int] | None
+) -> None:
+    drawn = fpdf.FPDF(unit="pt", format=(600, 800))
+    drawn.add_page()
+    drawn.set_font("Helvetica", size=24)
+    drawn.set_xy(100, 120)
+    drawn.cell(text="Needleinthehaystack")
+    source = pdfium.PdfDocument(bytes(drawn.output()))
+    source[0].set_rotation(turned)
+    if crop:
+        source[0].set_cropbox(*crop)
+    stream = io.BytesIO()
+    source.save(stream)
+    document = await read(reader, tmp_path, "turned.pdf", stream.getvalue())
+    at = document.text.index("Needleinthehaystack")
+    ((page, (_, _, *box)),) = words_between(decode_boxes(document.boxes), at, at + 1)
+    shown = source[0].render(scale=1).to_pil().convert("L").point(lambda level: 255 * (level < 128))
+    assert (page.width, page.height) == (shown.width * 10, shown.height * 10)
+    ink = shown.getbbox()
+    assert ink is not None
+    assert all(abs(place / 10 - edge) <= 2 for place, edge in zip(box, ink, strict=True)), (box, ink)
 
 
 def picture(text: str) -> Image.Image:
