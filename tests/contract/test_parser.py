@@ -221,6 +221,17 @@ async def test_scans_are_read(reader: SandboxedReader, tmp_path: Path) -> None:
     assert words_between(decode_boxes(document.boxes), at, at + 4)
 
 
+async def test_a_page_of_few_words_is_no_scan(reader: SandboxedReader, tmp_path: Path) -> None:
+    source = fpdf.FPDF()
+    for words in ("A. B. III", "The body of the part follows on a page of its own. " * 4):
+        source.add_page()
+        source.set_font("Helvetica", size=6)
+        source.multi_cell(0, text=words)
+    document = await read(reader, tmp_path, "part.pdf", bytes(source.output()))
+    at = document.text.index("A. B. III")
+    assert len(words_between(decode_boxes(document.boxes), at, at + len("A. B. III"))) == 3
+
+
 async def test_mail_with_attachments(reader: SandboxedReader, tmp_path: Path) -> None:
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = "Prices", "Ada <ada@example.org>", "alan@example.org"
