@@ -94,13 +94,15 @@ async def test_word(reader: SandboxedReader, tmp_path: Path) -> None:
     table = source.add_table(rows=2, cols=2)
     for cell, text in zip((c for row in table.rows for c in row.cells), ("city", "limit", "Oslo", "180"), strict=True):
         cell.text = text
+    table.rows[1].cells[1].add_table(rows=1, cols=2).rows[0].cells[1].text = "per night"
     stream = io.BytesIO()
     source.save(stream)
     document = await read(reader, tmp_path, "travel.docx", stream.getvalue())
     assert document.title == "Travel rules"
     assert headings(document, "Book early") == ("Travel rules", "Flights")
     assert "- passport" in document.text
-    assert "| Oslo | 180 |" in document.text
+    assert "| Oslo | 180 per night |" in " ".join(document.text.split())
+    assert document.text.count("per night") == 1
 
 
 async def test_slides_are_pages_with_notes(reader: SandboxedReader, tmp_path: Path) -> None:
