@@ -85,6 +85,11 @@ async def test_html_keeps_headings(reader: SandboxedReader, tmp_path: Path, topi
     assert "Home" not in document.text
 
 
+async def test_a_short_page_keeps_its_sentences(reader: SandboxedReader, tmp_path: Path) -> None:
+    document = await read(reader, tmp_path, "short.html", "<h1>Lamps</h1><p>They cost <b>nine</b> euros.</p>")
+    assert document.text.strip() == "# Lamps\n\nThey cost **nine** euros."
+
+
 async def test_word(reader: SandboxedReader, tmp_path: Path) -> None:
     source = docx.Document()
     source.add_heading("Travel rules", 0)

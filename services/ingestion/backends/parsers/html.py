@@ -58,8 +58,8 @@ def write_html(source: Source, page: str) -> None:
 
 
 def _loses_much(body: Tag, main: str) -> bool:
-    """Return whether extraction left out most of the text or of the headings under the first."""
-    headings = [heading.get_text(" ", strip=True) for heading in body.find_all(_HEADINGS)][1:]
+    """Return whether extraction left out most of the text or of the headings."""
+    headings = [heading.get_text(" ", strip=True) for heading in body.find_all(_HEADINGS)]
     marked = "\n".join(line for line in main.replace("*", "").split("\n") if line.startswith("#"))
     kept = sum(heading in marked for heading in headings)
     return len(main) < _LEAST_SHARE * len(body.get_text(" ", strip=True)) or kept < _LEAST_SHARE * len(headings)
