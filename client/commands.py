@@ -139,6 +139,7 @@ def sync(
     with _gateway(context) as gateway:
         collection_id = gateway.collection(_collection(collection), create=True)
         plan = plan_sync(folder, gateway.manifest(collection_id))
+        refused: dict[str, str] = {}
         steps = len(plan.uploads) + (0 if keep_vanished else len(plan.vanished))
         with progress(console) as bar:
             task = bar.add_task("uploading", total=steps)
@@ -151,9 +152,10 @@ def sync(
                 access_of=lambda _key: access,
                 attributes_of=lambda _key: None,
                 on_step=lambda _key: bar.advance(task),
+                on_refused=refused.__setitem__,
             )
         manifest = wait_until_final(gateway, collection_id, console)
-    failed = failures(manifest)
+    failed = failures(manifest) | refused
     result = {
         "collection": collection_id,
         "new": len(plan.new),

@@ -126,12 +126,20 @@ class SearchServicer:
             collection_ids=tuple(dict.fromkeys(spec.collection_ids)),
             top_k=spec.top_k,
             alpha=self._defaults.alpha if (alpha := _unit(spec, "alpha")) is None else alpha,
-            fusion=_FUSIONS.get(spec.fusion, self._defaults.fusion),
+            fusion=self._fusion(spec.fusion),
             ranker=spec.ranker or self._defaults.ranker,
             filter=parse_filter(spec.filter_json),
             score_threshold=_unit(spec, "score_threshold"),
             mmr_lambda=_unit(spec, "mmr_lambda"),
         )
+
+    def _fusion(self, number: int) -> Fusion:
+        if number == search_pb2.FUSION_UNSPECIFIED:
+            return self._defaults.fusion
+        if number not in _FUSIONS:
+            allowed = ", ".join(search_pb2.Fusion.Name(known) for known in _FUSIONS)
+            raise InvalidInput(f"fusion: {number} is not one of {allowed}.", param="fusion")
+        return _FUSIONS[search_pb2.Fusion.ValueType(number)]
 
 
 class EmbeddingServicer:

@@ -1,6 +1,8 @@
 """The index port: what every back end must do."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,24 @@ async def test_maintenance_changes_no_answer(index: Index, monkeypatch: pytest.M
     assert [hit.document_id for hit in await index.keyword(scope(), "brandnew", limit=5)] == ["fresh"]
     assert (await index.dense(scope(), vector(0, 0, 1), limit=1))[0].document_id == "fresh"
     assert "d3" not in [hit.document_id for hit in await index.dense(scope(), vectors[3], limit=5)]
+
+
+async def test_text_that_was_replaced_leaves_the_disk_though_nothing_more_is_written(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lancedb_backend, "_MAX_LOOSE_S", 0.0)
+    monkeypatch.setattr(lancedb_backend, "_KEEP_OLD", timedelta(seconds=0.5))
+
+    def held() -> bool:
+        return any(b"confidential" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+    await index.write([row(f"d{at}", "confidential", vector(1)) for at in range(8)])
+    await index.clear("acme", {f"d{at}": None for at in range(8)})
+    await index.maintain()
+    assert held()
+    await asyncio.sleep(0.6)
+    await index.maintain()
+    assert not held()
 
 
 async def test_vectors_of_another_model_are_refused(tmp_path: Path) -> None:

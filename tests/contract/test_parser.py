@@ -9,6 +9,7 @@ import docx
 import fpdf
 import openpyxl
 import pptx
+import pypdfium2 as pdfium
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
@@ -65,6 +66,30 @@ async def test_html_keeps_the_main_text(reader: SandboxedReader, tmp_path: Path)
     assert "cellar" in document.text
 
 
+@pytest.mark.parametrize(
+    "topics",
+    [
+        "".join(f"<h2>Topic {n}</h2><ul><li>point {n}</li></ul>" for n in range(4)),
+        "".join(f"<article><h2>Topic {n}</h2><p>The point {n} is short.</p></article>" for n in range(4)),
+        "".join(
+            f"<article><header><h2>Topic {n}</h2></header><p>{f'It is point {n} of the list. ' * 9}</p></article>"
+            for n in range(4)
+        ),
+    ],
+    ids=["lists", "articles", "headers-of-articles"],
+)
+async def test_html_keeps_headings(reader: SandboxedReader, tmp_path: Path, topics: str) -> None:
+    page = f"<html><body><header>Home</header><h1>Site</h1>{topics}</body></html>"
+    document = await read(reader, tmp_path, "topics.html", page)
+    assert [headings(document, f"point {n}") for n in range(4)] == [("Site", f"Topic {n}") for n in range(4)]
+    assert "Home" not in document.text
+
+
+async def test_a_short_page_keeps_its_sentences(reader: SandboxedReader, tmp_path: Path) -> None:
+    document = await read(reader, tmp_path, "short.html", "<h1>Lamps</h1><p>They cost <b>nine</b> euros.</p>")
+    assert document.text.strip() == "# Lamps\n\nThey cost **nine** euros."
+
+
 async def test_word(reader: SandboxedReader, tmp_path: Path) -> None:
     source = docx.Document()
     source.add_heading("Travel rules", 0)
@@ -74,13 +99,15 @@ async def test_word(reader: SandboxedReader, tmp_path: Path) -> None:
     table = source.add_table(rows=2, cols=2)
     for cell, text in zip((c for row in table.rows for c in row.cells), ("city", "limit", "Oslo", "180"), strict=True):
         cell.text = text
+    table.rows[1].cells[1].add_table(rows=1, cols=2).rows[0].cells[1].text = "per night"
     stream = io.BytesIO()
     source.save(stream)
     document = await read(reader, tmp_path, "travel.docx", stream.getvalue())
     assert document.title == "Travel rules"
     assert headings(document, "Book early") == ("Travel rules", "Flights")
     assert "- passport" in document.text
-    assert "| Oslo | 180 |" in document.text
+    assert "| Oslo | 180 per night |" in " ".join(document.text.split())
+    assert document.text.count("per night") == 1
 
 
 async def test_slides_are_pages_with_notes(reader: SandboxedReader, tmp_path: Path) -> None:
@@ -88,13 +115,14 @@ async def test_slides_are_pages_with_notes(reader: SandboxedReader, tmp_path: Pa
     for number in (1, 2):
         slide = source.slides.add_slide(source.slide_layouts[1])
         slide.shapes.title.text = f"Topic {number}"
-        slide.placeholders[1].text = f"Point {number}"
+        slide.placeholders[1].text = f"Point {number}\vand more"
         slide.notes_slide.notes_text_frame.text = f"Say it {number} times."
     stream = io.BytesIO()
     source.save(stream)
     document = await read(reader, tmp_path, "talk.pptx", stream.getvalue())
     second = next(c for c in document.chunks if "Point 2" in document.text[c.start : c.end])
     assert (second.locator.page_first, second.locator.heading_path) == (2, ("Topic 2",))
+    assert "Point 2\nand more" in document.text
     assert "Notes: Say it 2 times." in document.text
 
 
@@ -121,6 +149,10 @@ async def test_sheets_are_parts_and_rows_name_their_columns(reader: SandboxedRea
         ("list.csv", "name;age\nAda;36\nAlan;41\n", "| Ada | 36 |"),
         ("note.json", '{"title": "Keys", "content": "In the *drawer*.", "owner": "Ada"}', "owner: Ada"),
         ("rows.json", '[{"a": 1, "b": true}, {"a": 2, "b": null}]', "| 1 | true |"),
+        ("people.json", '{"title": "Ada", "name": "Ada Lovelace", "content": "Counts."}', "name: Ada Lovelace"),
+        ("long.csv", 'question,answer\nWhy?,"' + "because " * 2_000 + 'of this"\n', "because of this"),
+        ("odd.csv", "name;note\nAda;first\x0bsecond\nAlan;third\n", "| Ada | first second |"),
+        ("odd.jsonl", '{"q": "Where\u2028exactly?"}\n{"q": "When?"}\n', "exactly?"),
         ("rows.jsonl", '{"q": "Where?"}\n{"q": "When?"}\n', "q: When?"),
     ],
 )
@@ -150,6 +182,32 @@ async def test_pages_headings_and_places_of_a_pdf(reader: SandboxedReader, tmp_p
         assert 0 <= y0 < y1 <= page.height
 
 
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("crop", [None, (50, 100, 580, 750)], ids=["whole", "cropped"])
+async def test_places_are_those_of_the_page_as_it_is_shown(
+    reader: SandboxedReader, tmp_path: Path, turned: int, crop: tuple[int, int, int, int] | None
+) -> None:
+    drawn = fpdf.FPDF(unit="pt", format=(600, 800))
+    drawn.add_page()
+    drawn.set_font("Helvetica", size=24)
+    drawn.set_xy(100, 120)
+    drawn.cell(text="Needleinthehaystack")
+    source = pdfium.PdfDocument(bytes(drawn.output()))
+    source[0].set_rotation(turned)
+    if crop:
+        source[0].set_cropbox(*crop)
+    stream = io.BytesIO()
+    source.save(stream)
+    document = await read(reader, tmp_path, "turned.pdf", stream.getvalue())
+    at = document.text.index("Needleinthehaystack")
+    ((page, (_, _, *box)),) = words_between(decode_boxes(document.boxes), at, at + 1)
+    shown = source[0].render(scale=1).to_pil().convert("L").point(lambda level: 255 * (level < 128))
+    assert (page.width, page.height) == (shown.width * 10, shown.height * 10)
+    ink = shown.getbbox()
+    assert ink is not None
+    assert all(abs(place / 10 - edge) <= 2 for place, edge in zip(box, ink, strict=True)), (box, ink)
+
+
 def picture(text: str) -> Image.Image:
     canvas = Image.new("RGB", (1000, 300), "white")
     ImageDraw.Draw(canvas).text((40, 100), text, fill="black", font=ImageFont.load_default(48))
@@ -170,6 +228,17 @@ async def test_scans_are_read(reader: SandboxedReader, tmp_path: Path) -> None:
     assert words_between(decode_boxes(document.boxes), at, at + 4)
 
 
+async def test_a_page_of_few_words_is_no_scan(reader: SandboxedReader, tmp_path: Path) -> None:
+    source = fpdf.FPDF()
+    for words in ("A. B. III", "The body of the part follows on a page of its own. " * 4):
+        source.add_page()
+        source.set_font("Helvetica", size=6)
+        source.multi_cell(0, text=words)
+    document = await read(reader, tmp_path, "part.pdf", bytes(source.output()))
+    at = document.text.index("A. B. III")
+    assert len(words_between(decode_boxes(document.boxes), at, at + len("A. B. III"))) == 3
+
+
 async def test_mail_with_attachments(reader: SandboxedReader, tmp_path: Path) -> None:
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = "Prices", "Ada <ada@example.org>", "alan@example.org"
@@ -182,6 +251,42 @@ async def test_mail_with_attachments(reader: SandboxedReader, tmp_path: Path) ->
     lamp = next(c for c in document.chunks if "9 euros" in document.text[c.start : c.end])
     assert (lamp.locator.part, lamp.locator.heading_path) == ("lamps.md", ("Lamps",))
     assert [w for w in document.warnings if "broken.docx" in w]
+
+
+_LAMPS = "Content-Type: text/markdown; name=lamps.md\r\nContent-Disposition: inline; filename=lamps.md\r\n\r\n# Lamps\r\n\r\nNine euros.\r\n"
+_MIXED = (
+    "Content-Type: multipart/mixed; boundary=B\r\n\r\n--B\r\nContent-Type: text/html\r\n\r\n<p>See the list.</p>\r\n"
+    f"--B\r\n{_LAMPS}--B--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # As Apple's program sends it: the attachment inside one of two forms of the body.
+        (
+            "Content-Type: multipart/alternative; boundary=A\r\n\r\n--A\r\nContent-Type: text/plain\r\n\r\nSee the list.\r\n"
+            f"--A\r\n{_MIXED}--A--\r\n"
+        ),
+        # Signed: everything is inside the first part.
+        (
+            f"Content-Type: multipart/signed; boundary=A\r\n\r\n--A\r\n{_MIXED}--A\r\nContent-Type: application/pgp-signature\r\n\r\n"
+            "signature\r\n--A--\r\n"
+        ),
+        # As scanners send it: nothing but the attachment.
+        _LAMPS,
+    ],
+    ids=["within-alternative", "signed", "alone"],
+)
+async def test_attachments_are_found_however_they_are_nested(
+    reader: SandboxedReader, tmp_path: Path, message: str
+) -> None:
+    head = "From: ada@example.org\r\nTo: alan@example.org\r\nSubject: Prices\r\nMIME-Version: 1.0\r\n"
+    document = await read(reader, tmp_path, "mail.eml", head + message)
+    lamp = next(c for c in document.chunks if "Nine euros" in document.text[c.start : c.end])
+    assert (lamp.locator.part, lamp.locator.heading_path) == ("lamps.md", ("Lamps",))
+    assert document.text.count("See the list.") == (message != _LAMPS)
+    assert document.warnings == ()
 
 
 async def test_content_decides_not_the_name(reader: SandboxedReader, tmp_path: Path) -> None:

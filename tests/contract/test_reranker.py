@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.chassis.errors import BrainError, Internal, Overloaded, Unavailable
+from services.chassis.errors import BrainError, Internal, InvalidInput, Overloaded, Unavailable
+from services.retrieval.backends import http_reranker
 from services.retrieval.backends.http_reranker import HttpReranker
 from services.retrieval.backends.maxsim_reranker import MaxSimReranker
 from services.retrieval.backends.onnx_worker import OnnxWorker
@@ -25,6 +27,7 @@ class Endpoint(ThreadingHTTPServer):
     body: bytes | None = None
     asked: dict[str, Any] | None = None
     authorization = ""
+    delay_s = 0.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        time.sleep(self.server.delay_s)
         self.server.asked, self.server.authorization = asked, self.headers.get("authorization", "")
         words = set(asked["query"].lower().split())
         scored = [
@@ -114,6 +118,22 @@ async def test_what_goes_wrong_is_said_in_our_words(
     with pytest.raises(error):
         await client.score("soup", TEXTS)
     await client.close()
+
+
+async def test_an_endpoint_that_does_not_answer_in_time_is_unavailable(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_reranker, "_TIMEOUT_S", 0.05)
+    endpoint.delay_s = 0.5
+    client = remote(endpoint)
+    with pytest.raises(Unavailable):
+        await client.score("soup", TEXTS)
+    await client.close()
+
+
+def test_an_address_that_is_none_of_the_webs_is_refused_at_the_start() -> None:
+    with pytest.raises(InvalidInput, match="reranker_url: 'localhost:8000/rerank' is not"):
+        HttpReranker("localhost:8000/rerank")
 
 
 async def test_an_endpoint_that_is_away_is_unavailable(endpoint: Endpoint) -> None:

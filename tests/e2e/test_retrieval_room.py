@@ -248,6 +248,31 @@ async def test_spans_resolve_under_the_readers_rights(room: RetrievalRoom) -> No
     assert not any(span.available for span in foreign)
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"top_k": 0}, "top_k: 0 is not from 1 to 50."),
+        ({"top_k": 51}, "top_k: 51 is not from 1 to 50."),
+        ({"alpha": 1.5}, "alpha: 1.5 is not from 0 to 1."),
+        ({"score_threshold": float("nan")}, "score_threshold: nan is not from 0 to 1."),
+        ({"mmr_lambda": -1.0}, "mmr_lambda: -1.0 is not from 0 to 1."),
+        ({"fusion": 9}, "fusion: 9 is not one of FUSION_RELATIVE_SCORE, FUSION_RECIPROCAL_RANK."),
+        ({"collections": []}, "collection_ids: 0 given; 1 to 100 are allowed."),
+        ({"query": ["x"] * 17}, "queries: 17 given; 1 to 16 are allowed."),
+        ({"query": " "}, "queries: must not be empty."),
+        ({"query": "x" * 16_001}, "queries: 16001 characters; at most 16000 are allowed."),
+        ({"filter_json": '{"type":"like"}'}, "'like' is not one of eq, ne, gt, gte, lt, lte, in, nin, and, or."),
+    ],
+)
+async def test_a_wrong_search_is_told_field_value_and_what_is_allowed(
+    shared: RetrievalRoom, spec: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await shared.search(**({"query": "x"} | spec))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in (refused.value.details() or "")
+
+
 async def test_embeddings_and_reranking(room: RetrievalRoom) -> None:
     texts = ["a cat sat on the mat", "a kitten lay on the rug", "quarterly revenue grew"]
     answer = await room.embedding_stub.Embed(embedding_pb2.EmbedRequest(texts=texts), **room.as_())

@@ -37,6 +37,8 @@ _MAX_PAIRS: Final = 16
 _MAX_ATTRIBUTE_KEY: Final = 64
 _MAX_VALUE: Final = 512
 _MAX_KEY: Final = 1_024
+# JSON may spell what no text can hold and no store takes.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _FILE_KEY: Final = re.compile(r"file-[0-9a-f]{32}")
 
 
@@ -204,6 +206,10 @@ def _check_attribute(name: str, value: object) -> None:
     if not 1 <= len(name) <= _MAX_ATTRIBUTE_KEY:
         raise InvalidInput(
             f"attributes: the key {name[:80]!r} is not 1 to {_MAX_ATTRIBUTE_KEY} characters.", param="attributes"
+        )
+    if _SURROGATE.search(name) or (isinstance(value, str) and _SURROGATE.search(value)):
+        raise InvalidInput(
+            f"attributes: {name!r} or its value holds half a surrogate pair, which is no text.", param="attributes"
         )
     match value:
         case bool():

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import httpx
 
-from services.chassis.errors import Internal, Overloaded, Unavailable
+from services.chassis.errors import Internal, InvalidInput, Overloaded, Unavailable
 
 __all__ = ["HttpReranker"]
 
@@ -20,11 +20,16 @@ class HttpReranker:
         url: The endpoint.
         model: Model to ask for; empty to leave it to the endpoint.
         key: Bearer token; empty for none.
+
+    Raises:
+        InvalidInput: The address is none of the web's.
     """
 
     name = "http"
 
     def __init__(self, url: str, *, model: str = "", key: str = "") -> None:
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInput(f"reranker_url: {url!r} is not an address that begins with http:// or https://.")
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._url = url
         self._model = model

@@ -48,6 +48,8 @@ class LanceIndex:
         self._writing = asyncio.Lock()
         self._loose_rows = 0
         self._loose_since: float | None = None
+        # When the states before the last folding may go; the first time at once, for those that an earlier run left.
+        self._sweep_at: float | None = 0.0
 
     async def open(self) -> None:
         """Open the table; it is made when there is none.
@@ -150,10 +152,12 @@ class LanceIndex:
         return frozenset(token for text in found.column("search_text").to_pylist() for token in text.split())
 
     async def maintain(self) -> None:
-        """Fold loose rows into the search structures when there are many or they are old."""
-        if self._loose_since is None:
-            return
-        if self._loose_rows < _MAX_LOOSE_ROWS and time.monotonic() - self._loose_since < _MAX_LOOSE_S:
+        """Fold loose rows in when there are many or they are old; remove old files when nobody reads them any more."""
+        now = time.monotonic()
+        fold = self._loose_since is not None and (
+            self._loose_rows >= _MAX_LOOSE_ROWS or now - self._loose_since >= _MAX_LOOSE_S
+        )
+        if not fold and (self._sweep_at is None or now < self._sweep_at):
             return
         async with self._writing:
             with _translated():
@@ -163,6 +167,7 @@ class LanceIndex:
                 if rows >= self._ann_rows and not indexed:
                     config = IvfFlat(distance_type="cosine", num_partitions=max(1, int(rows**0.5)))
                     await self._table.create_index("vector", config=config)
+            self._sweep_at = None if self._loose_since is None else time.monotonic() + _KEEP_OLD.total_seconds()
             self._loose_rows, self._loose_since = 0, None
 
     async def _rewrite(self, tenant: str, document_id: str, values: Mapping[str, object]) -> None:

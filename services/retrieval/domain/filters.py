@@ -5,6 +5,7 @@ A document without the attribute satisfies `ne` and `nin` and no other compariso
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,9 @@ _MAX_NODES: Final = 100
 _MAX_DEPTH: Final = 10
 _MAX_KEY: Final = 64
 _MAX_VALUES: Final = 100
+
+# JSON may spell what no text can hold and no store takes.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Scalar = str | float | bool
 
@@ -62,7 +66,8 @@ def attribute_term(key: str, value: Scalar) -> str:
     if isinstance(value, bool):
         return f"{key}=b:{str(value).lower()}"
     if isinstance(value, int | float):
-        return f"{key}=n:{float(value)!r}"
+        # Adding zero makes one of the two zeros.
+        return f"{key}=n:{float(value) + 0.0!r}"
     return f"{key}=s:{value}"
 
 
@@ -106,6 +111,7 @@ def _parse(value: Any, where: str, depth: int, budget: list[int]) -> Filter:
     key = value.get("key")
     if not isinstance(key, str) or not 1 <= len(key) <= _MAX_KEY:
         raise _wrong(f"{where}.key", f"must be a name of 1 to {_MAX_KEY} characters")
+    _check_text(key, f"{where}.key")
     return Comparison(kind, key, _operand(kind, value.get("value"), f"{where}.value"))
 
 
@@ -123,11 +129,18 @@ def _operand(kind: str, value: Any, where: str) -> Scalar | tuple[Scalar, ...]:
 def _scalar(value: Any, where: str) -> Scalar:
     if not isinstance(value, str | int | float | bool):
         raise _wrong(where, "must be a string, a number or a boolean")
+    if isinstance(value, str):
+        _check_text(value, where)
     if isinstance(value, float) and value != value:  # noqa: PLR0124  NaN is no number to compare with
         raise _wrong(where, "must be a number")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**63:
         raise _wrong(where, "must lie within 64 bits")
     return value
+
+
+def _check_text(value: str, where: str) -> None:
+    if _SURROGATE.search(value):
+        raise _wrong(where, "holds half a surrogate pair, which is no text")
 
 
 def _ordered(kind: str, held: Any, wanted: Any) -> bool:

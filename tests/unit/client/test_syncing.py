@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import httpx
+
 from client.syncing import carry_out, failures, plan_sync, unfinished
 from tests.unit.client.wire import Wire, entry
 
@@ -63,6 +65,53 @@ def test_what_vanished_may_be_kept(tmp_path: Path) -> None:
             on_step=lambda _key: None,
         )
     assert wire.requests == []
+
+
+def test_what_failed_is_brought_again_though_its_bytes_are_the_same(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    known = [
+        entry("handbook/leave.md", "28 days", state="failed", reason="The reader ended without a result."),
+        entry("handbook/hours.md", "37 hours", state="cancelled"),
+        entry("new.md", "new"),
+    ]
+    plan = plan_sync(root, known)
+    assert (plan.new, plan.changed, plan.unchanged) == ((), (), 3)
+    assert sorted(plan.uploads) == ["handbook/hours.md", "handbook/leave.md"]
+
+
+def test_one_file_that_is_refused_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    wire = Wire()
+    answers = iter([(413, "file: more than 9 bytes."), (202, ""), (403, "key: somebody else's.")])
+
+    def upload(_request: httpx.Request) -> httpx.Response:
+        status, message = next(answers)
+        body = {"error": {"message": message}} if message else {"document": {"id": "doc_1"}, "unchanged": False}
+        return httpx.Response(status, json=body)
+
+    wire.on_call("POST", "/brain/v1/documents", upload)
+    wire.on("DELETE", "/brain/v1/documents/doc_theirs", {"error": {"message": "its owner only."}}, 403)
+    wire.on("DELETE", "/brain/v1/documents/doc_last", {"state": "deleting"}, 202)
+    root = folder(tmp_path)
+    refused: dict[str, str] = {}
+    plan = plan_sync(root, [entry("theirs.md", "x"), entry("gone.md", "x"), entry("last.md", "x")])
+    with wire.gateway() as gateway:
+        carry_out(
+            gateway,
+            "vs_1",
+            root,
+            plan,
+            keep_vanished=False,
+            access_of=lambda _key: None,
+            attributes_of=lambda _key: None,
+            on_step=lambda _key: None,
+            on_refused=refused.__setitem__,
+        )
+    assert refused == {
+        "handbook/hours.md": "file: more than 9 bytes.",
+        "new.md": "key: somebody else's.",
+        "theirs.md": "its owner only.",
+    }
+    assert [request.method for request in wire.requests] == ["POST"] * 3 + ["DELETE"] * 3
 
 
 def test_documents_are_waited_for_until_they_are_final() -> None:

@@ -83,7 +83,8 @@ def _words(element: Any) -> Iterator[str]:
 
 def _table(source: Source, table: Any) -> None:
     rows = []
-    for row in table.iter(qn("w:tr")):
+    # The rows of a table inside a cell are that cell's text.
+    for row in (row for row in table.iter(qn("w:tr")) if next(row.iterancestors(_TABLE)) is table):
         cells = [cell for cell in row if cell.tag in {qn("w:tc"), qn("w:sdt")}]
         rows.append([" ".join("".join(_words(p)) for p in cell.iter(_PARAGRAPH)) for cell in cells])
     if rows and max(map(len, rows)) == 1:

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+from collections.abc import Iterator
 from dataclasses import replace
 from email.message import EmailMessage
 from typing import Any
@@ -14,6 +15,7 @@ from services.ingestion.domain.text import Unreadable
 __all__ = ["write"]
 
 _HEAD = ("From", "To", "Cc", "Date")
+_SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
 
 
 def write(source: Source) -> None:
@@ -38,10 +40,24 @@ def write_message(source: Source, message: EmailMessage) -> None:
             write_html(source, text)
         else:
             source.draft.paragraph(text)
-    for part in message.iter_attachments():
-        if isinstance(part, EmailMessage) and part is not body:
-            _attachment(source, part)
+    for part in _attachments(message, body):
+        _attachment(source, part)
     source.draft.part(source.part)
+
+
+def _attachments(part: Any, body: Any, *, within: str = "") -> Iterator[EmailMessage]:
+    """Yield what a message carries besides its body, however deep programs nest it.
+
+    Other forms of the body, pictures inside it and signatures are no documents of their own.
+    """
+    if part.get_content_maintype() == "multipart":
+        kind = part.get_content_subtype()
+        for inner in part.iter_parts():
+            yield from _attachments(inner, body, within=kind if kind in {"alternative", "related"} else within)
+    elif part is not body and part.get_content_type() not in _SIGNATURES:
+        named = within == "alternative" and part.get_filename()
+        if not within or part.is_attachment() or named:
+            yield part
 
 
 def _attachment(source: Source, part: EmailMessage) -> None:

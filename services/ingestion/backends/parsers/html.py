@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 import trafilatura
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from markdownify import markdownify
 
 from services.ingestion.backends.parsers.markdown import write_markdown
@@ -15,6 +15,7 @@ __all__ = ["write", "write_html"]
 
 _CHARSET: Final = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w-]+)""", re.IGNORECASE)
 _NOISE: Final = ("script", "style", "noscript", "template", "nav", "header", "footer", "aside", "form", "svg", "iframe")
+_HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5", "h6")
 # Main-text extraction is made for articles; from an intranet's short or odd pages it may leave out nearly all.
 _LEAST_SHARE: Final = 0.5
 
@@ -38,9 +39,11 @@ def write_html(source: Source, page: str) -> None:
     heading = soup.find("h1")
     source.title((heading.get_text(" ", strip=True) if heading else "") or title)
     for tag in soup(_NOISE):
-        tag.decompose()
-    body = soup.find("main") or soup.find("article") or soup.body or soup
-    whole = body.get_text(" ", strip=True)
+        # An article's own header and footer belong to it.
+        if not tag.decomposed and not (tag.name in {"header", "footer"} and tag.find_parent(["main", "article"])):
+            tag.decompose()
+    articles = soup.find_all("article")
+    body = soup.find("main") or (articles[0] if len(articles) == 1 else soup.body) or soup
     main = trafilatura.extract(
         page,
         output_format="markdown",
@@ -49,6 +52,14 @@ def write_html(source: Source, page: str) -> None:
         include_formatting=True,
         favor_recall=True,
     )
-    if main is None or len(main) < _LEAST_SHARE * len(whole):
+    if main is None or _loses_much(body, main):
         main = markdownify(str(body), heading_style="ATX", strip=["a", "img"], bullets="-")
     write_markdown(source, main)
+
+
+def _loses_much(body: Tag, main: str) -> bool:
+    """Return whether extraction left out most of the text or of the headings."""
+    headings = [heading.get_text(" ", strip=True) for heading in body.find_all(_HEADINGS)]
+    marked = "\n".join(line for line in main.replace("*", "").split("\n") if line.startswith("#"))
+    kept = sum(heading in marked for heading in headings)
+    return len(main) < _LEAST_SHARE * len(body.get_text(" ", strip=True)) or kept < _LEAST_SHARE * len(headings)

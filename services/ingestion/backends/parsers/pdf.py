@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
 
 from services.ingestion.backends.parsers.ocr import read_lines
 from services.ingestion.backends.parsers.pdf_layout import Block, Headings, Hyphens, Line, running_lines
@@ -36,7 +37,7 @@ def write(source: Source) -> None:
     unread: list[int] = []
     for number, lines in enumerate(pages, 1):
         source.draft.page(number)
-        if sum(len(line.text) for line in lines) >= _SCAN_LETTERS or not _has_picture(document, number):
+        if sum(len(line.text) for line in lines) >= _SCAN_LETTERS or not _has_picture(document, number, lines):
             _write_page(source, document, number, headings.blocks(number, lines), hyphens)
         elif not _scan(source, document, number):
             unread.append(number)
@@ -145,11 +146,13 @@ def _size(document: Any, number: int) -> tuple[int, int]:
     return round(width * 10), round(height * 10)
 
 
-def _has_picture(document: Any, number: int) -> bool:
+def _has_picture(document: Any, number: int, lines: list[Line]) -> bool:
     try:
         page = document[number - 1]
-        # Any object that draws: scans may be pictures or, from faxes, paths.
-        return next(iter(page.get_objects(max_depth=3)), None) is not None
+        # Any object that draws: scans may be pictures or, from faxes, paths, or text that no font explains. Text that was
+        # read is no picture.
+        objects = page.get_objects(max_depth=3)
+        return any(not lines or entry.type != pdfium_c.FPDF_PAGEOBJ_TEXT for entry in objects)
     except pdfium.PdfiumError:
         return False
 

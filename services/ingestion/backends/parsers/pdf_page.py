@@ -15,6 +15,8 @@ __all__ = ["page_lines"]
 # PDFium's marks for a hyphen that only breaks a word over two lines.
 _HYPHEN_MARKS: Final = frozenset({0x02, 0xFFFE})
 _BOLD: Final = 600
+# Points; the farther, the less the rounding of a point to whole tenths weighs.
+_FAR: Final = 10_000
 
 
 def page_lines(page: Any, *, max_chars: int) -> list[Line]:
@@ -25,12 +27,11 @@ def page_lines(page: Any, *, max_chars: int) -> list[Line]:
     """
     textpage = page.get_textpage()
     handle = textpage.raw
-    height = page.get_height()
     count = pdfium_c.FPDFText_CountChars(handle)
     if count > max_chars:
         raise invalid(f"A page of the file holds more than {max_chars:,} characters of text.")
     lines: list[Line] = []
-    collector = _LineCollector(handle, height)
+    collector = _LineCollector(handle, _View(page))
     for index in range(count):
         code = pdfium_c.FPDFText_GetUnicode(handle, index)
         if code in {0x0A, 0x0D}:
@@ -44,12 +45,36 @@ def page_lines(page: Any, *, max_chars: int) -> list[Line]:
     return lines
 
 
+class _View:
+    """The page as it is shown, turned and cropped, in tenths of a point from its top left corner."""
+
+    def __init__(self, page: Any) -> None:
+        width, self.height = (round(side * 10) for side in page.get_size())
+        across, down = ctypes.c_int(), ctypes.c_int()
+
+        def shown(x: float, y: float) -> tuple[int, int]:
+            pdfium_c.FPDF_PageToDevice(page.raw, 0, 0, width, self.height, 0, x, y, across, down)
+            return across.value, down.value
+
+        # Turning, cropping and scaling are one linear map, which three points tell.
+        self._x, self._y = shown(0, 0)
+        (ax, ay), (bx, by) = shown(_FAR, 0), shown(0, _FAR)
+        self._steps = (ax - self._x) / _FAR, (bx - self._x) / _FAR, (ay - self._y) / _FAR, (by - self._y) / _FAR
+
+    def box(self, left: float, bottom: float, right: float, top: float) -> Box:
+        """Return where a rectangle of the page's own coordinates is shown."""
+        xx, xy, yx, yy = self._steps
+        xs = sorted((self._x + xx * left + xy * bottom, self._x + xx * right + xy * top))
+        ys = sorted((self._y + yx * left + yy * bottom, self._y + yx * right + yy * top))
+        return round(xs[0]), round(ys[0]), round(xs[1]), round(ys[1])
+
+
 class _LineCollector:
     """Gathers characters until the line ends."""
 
-    def __init__(self, handle: Any, page_height: float) -> None:
+    def __init__(self, handle: Any, view: _View) -> None:
         self._handle = handle
-        self._height = page_height
+        self._view = view
         self._left, self._right = ctypes.c_double(), ctypes.c_double()
         self._bottom, self._top = ctypes.c_double(), ctypes.c_double()
         self._matrix = pdfium_c.FS_MATRIX()
@@ -75,13 +100,7 @@ class _LineCollector:
         self._hyphen = False
         self._letters.append(letter)
         pdfium_c.FPDFText_GetCharBox(self._handle, index, self._left, self._right, self._bottom, self._top)
-        # From the page's bottom left corner to its top left, in tenths of a point.
-        box = (
-            round(self._left.value * 10),
-            round((self._height - self._top.value) * 10),
-            round(self._right.value * 10),
-            round((self._height - self._bottom.value) * 10),
-        )
+        box = self._view.box(self._left.value, self._bottom.value, self._right.value, self._top.value)
         old = self._box
         self._box = (
             box if old is None else (min(old[0], box[0]), min(old[1], box[1]), max(old[2], box[2]), max(old[3], box[3]))
@@ -113,7 +132,7 @@ class _LineCollector:
             size=round(statistics.median(sizes), 1),
             bold=sum(weight >= _BOLD for weight in weights) * 2 > len(weights),
             broken=hyphen,
-            page_height=round(self._height * 10),
+            page_height=self._view.height,
         )
 
     def _end_word(self) -> None:

@@ -42,10 +42,7 @@ def _slide(source: Source, number: int, slide: Any) -> None:
         if title is not None and shape.shape_id == title.shape_id:
             continue
         if shape.has_text_frame:
-            lines = [
-                ("  " * p.level + "- " if p.level else "") + "".join(r.text for r in p.runs)
-                for p in shape.text_frame.paragraphs
-            ]
+            lines = [("  " * p.level + "- " if p.level else "") + p.text for p in shape.text_frame.paragraphs]
             draft.paragraph("\n".join(line for line in lines if line.strip()))
         elif getattr(shape, "has_table", False):
             draft.table([[cell.text for cell in row.cells] for row in shape.table.rows])

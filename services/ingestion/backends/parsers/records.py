@@ -10,7 +10,6 @@ __all__ = ["write_rows"]
 
 # About as many characters as one chunk holds: such a table is found, cut and read as a whole.
 _WHOLE_TABLE: Final = 700
-_LONGEST_CELL: Final = 4000
 
 
 def write_rows(source: Source, rows: Sequence[Sequence[str]]) -> None:
@@ -19,7 +18,9 @@ def write_rows(source: Source, rows: Sequence[Sequence[str]]) -> None:
     A small table stays a table. In a longer one every row says the name of its columns, so that a row makes sense
     wherever the text is cut.
     """
-    kept = [cells for row in rows if any(cells := [one_line(cell, _LONGEST_CELL) for cell in row])]
+    # Nothing is cut short in silence: a text that is too long is refused as a whole.
+    longest = source.limits.max_chars
+    kept = [cells for row in rows if any(cells := [one_line(cell, longest) for cell in row])]
     while kept and sum(map(bool, kept[0])) == 1 and len(kept) > 1 and sum(map(bool, kept[1])) != 1:
         # A lonely cell above the table is its caption.
         source.draft.paragraph(next(filter(None, kept.pop(0))))

@@ -1,7 +1,8 @@
 """JSON and JSON lines: documents with a title and a body, or any other data as `name: value` lines."""
 
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from services.ingestion.backends.parsers.markdown import write_markdown
@@ -31,7 +32,7 @@ def write_lines(source: Source) -> None:
     """Write a file of one JSON value a line; lines that are none are named in a warning."""
     bad = 0
     first_bad = 0
-    for number, line in enumerate(decoded(source).splitlines(), 1):
+    for number, line in enumerate(io.StringIO(decoded(source), newline=None), 1):
         if not line.strip():
             continue
         try:
@@ -47,12 +48,11 @@ def write_lines(source: Source) -> None:
 
 def _value(source: Source, value: Any) -> None:
     if isinstance(value, dict):
-        title = next((value[key] for key in _TITLES if isinstance(value.get(key), str) and value[key].strip()), "")
-        body_key = next((key for key in _BODIES if isinstance(value.get(key), str) and value[key].strip()), None)
-        source.title(title)
+        title_key, body_key = _first_text(value, _TITLES), _first_text(value, _BODIES)
+        source.title(value[title_key] if title_key else "")
         if body_key:
             write_markdown(source, value[body_key])
-            taken = {body_key, *_TITLES, *_SILENT}
+            taken = {title_key, body_key, *_SILENT}
             source.draft.paragraph("\n".join(_lines({k: v for k, v in value.items() if k.lower() not in taken})))
             return
     if isinstance(value, list) and len(value) > 1 and all(_flat(row) for row in value):
@@ -60,6 +60,10 @@ def _value(source: Source, value: Any) -> None:
         write_rows(source, [names, *([_scalar(row.get(name)) for name in names] for row in value)])
         return
     source.draft.paragraph("\n".join(_lines(value)))
+
+
+def _first_text(value: dict[str, Any], keys: Iterable[str]) -> str | None:
+    return next((key for key in keys if isinstance(value.get(key), str) and value[key].strip()), None)
 
 
 def _flat(row: Any) -> bool:

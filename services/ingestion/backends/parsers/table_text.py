@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 from typing import Final
 
 from services.ingestion.backends.parsers.plain import decoded
@@ -23,7 +24,7 @@ def write(source: Source) -> None:
     with contextlib.suppress(csv.Error):
         dialect = csv.Sniffer().sniff(text[:_SAMPLE], delimiters=",;\t|")
     try:
-        rows = list(csv.reader(text.splitlines(keepends=True), dialect))
+        rows = list(csv.reader(io.StringIO(text, newline=""), dialect))
     except csv.Error as error:
         raise invalid(
             "The file is not a table of separated values: a field is longer than a million characters."

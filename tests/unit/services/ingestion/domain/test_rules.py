@@ -84,6 +84,8 @@ def test_a_clean_name_is_no_path_and_stays_clean(name: str) -> None:
         json.dumps({"k": "v" * 513}),
         json.dumps({str(number): 1 for number in range(17)}),
         '{"a": NaN}',
+        r'{"a": "\ud800"}',
+        r'{"\udfff": 1}',
         '{"a": 1e999}',
         '{"a": ' + "9" * 400 + "}",
         "[" * 100_000,
