@@ -26,7 +26,7 @@ class GatewaySettings(RoomSettings):
         max_in_flight: Requests at once in all.
         max_json_bytes: Largest JSON body: long conversations with inline documents fit.
         max_upload_bytes: Largest file.
-        body_patience_s: How long the next piece of a body may take.
+        body_patience_s: How long a request's head, or the next piece of its body, may take.
         stall_s: How long a reader of a stream may take nothing.
         answer_timeout_s: Deadline of an answer, the longest of all calls.
     """
