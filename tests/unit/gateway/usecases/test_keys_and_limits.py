@@ -73,6 +73,10 @@ async def test_a_rotated_key_lives_on_for_the_overlap_only(keys: KeysTable) -> N
     await keys.end("acme", new.id, now - timedelta(hours=1))
     with pytest.raises(Conflict):
         await rotate("acme", new.id)
+    # The calendar has an end.
+    last = datetime.max.replace(tzinfo=UTC)
+    far, _ = await create(KeyGrant("acme", "ann", frozenset({Role.VIEWER}), expires_at=last))
+    assert (await rotate("acme", far.id))[0].grant.expires_at == last
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,8 @@ async def test_a_rotated_key_lives_on_for_the_overlap_only(keys: KeysTable) -> N
         (KeyGrant("acme", " ", frozenset({Role.VIEWER})), "subject"),
         (KeyGrant("acme", "ann", frozenset()), "roles"),
         (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), requests_per_minute=0), "requests_per_minute"),
+        (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), requests_per_minute=2**63), "requests_per_minute"),
+        (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), max_concurrent=2**63), "max_concurrent"),
         (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), expires_at=datetime(2001, 1, 1, tzinfo=UTC)), "expires_at"),
     ],
 )
