@@ -86,7 +86,7 @@ class CompletionRoutes:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._gather(model, prompt, sampling)) for prompt in prompts]
-        except ExceptionGroup as failed:
+        except ExceptionGroup as failed:  # what failed first says why; the others ended for it
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
 
