@@ -167,7 +167,8 @@ class Gateway:
         exchange.rate, within = self._limits.take(key)
         if not within:
             raise RateLimited(
-                f"This key may make {exchange.rate.limit} requests a minute.", retry_after_s=exchange.rate.reset_s
+                f"No more than {exchange.rate.limit} requests a minute are allowed.",
+                retry_after_s=exchange.rate.reset_s,
             )
         caller = key.caller
         if not (route.is_open or caller.may(self._policy[route.name])):

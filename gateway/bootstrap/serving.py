@@ -118,6 +118,8 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
         limits=Limits(
             requests_per_minute=settings.requests_per_minute,
             max_concurrent=settings.max_concurrent,
+            tenant_requests_per_minute=settings.tenant_requests_per_minute,
+            tenant_max_concurrent=settings.tenant_max_concurrent,
             max_in_flight=settings.max_in_flight,
         ),
         quotas=Quotas(meter=services.meter),
