@@ -30,13 +30,15 @@ class Server(uvicorn.Server):
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds for the time and size of a request's head, of which it has none.
 
-    The time for a body is the application's to bound (`Intake`), that between requests uvicorn's.
+    The time for a body is the application's to bound (`Intake`), that between requests uvicorn's. What still comes of a
+    body whose request has been answered is nobody's, and is waited for as for a head.
     """
 
     patience_s: ClassVar[float] = 30.0
 
     _giving_up: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -52,8 +54,9 @@ class PatientProtocol(HttpToolsProtocol):
         """Take in a piece; give up on a head without end."""
         if self._giving_up is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
+        was_in_body = self._in_body
         super().data_received(data)
-        if self._giving_up is None:
+        if self._giving_up is None or was_in_body or self._in_body:
             return
         self._head_bytes += len(data)
         if self._head_bytes > _MAX_HEAD_BYTES:
@@ -63,7 +66,14 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Serve a request whose head is complete."""
         self._stop_waiting()
+        self._in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Take what comes next for a head."""
+        self._in_body = False
+        self._head_bytes = 0
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP as everything else is refused."""
@@ -79,7 +89,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._giving_up = None
 
     def _give_up(self) -> None:
-        if self._head_bytes:
+        if self._head_bytes and not self._in_body:
             self._refuse(HttpFault(408, f"No request came within {self.patience_s:g} s.", code="request_timeout"))
         else:
             # Nothing was asked, so that there is nothing to answer.

@@ -121,6 +121,23 @@ async def test_one_request_after_another_is_answered_and_half_of_a_third_is_not_
     assert line(protocol).said.count(b"HTTP/1.1 408") == 1
 
 
+async def test_what_still_comes_of_a_body_after_its_answer_is_let_pass_but_not_for_ever(protocol: Hasty) -> None:
+    protocol.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+    while b"200 OK" not in line(protocol).said:
+        await asyncio.sleep(0)
+    protocol.data_received(b"x" * 300_000)
+    protocol.data_received(HEAD + b"\r\n")
+    while line(protocol).said.count(b"200 OK") < 2:
+        await asyncio.sleep(0)
+    protocol.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+    while line(protocol).said.count(b"200 OK") < 3:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await drip(protocol)
+    # It has its answer.
+    assert line(protocol).said.count(b"HTTP/1.1") == 3
+
+
 async def test_an_upgrade_is_answered_like_any_request(protocol: Hasty) -> None:
     protocol.data_received(HEAD + b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: a\r\n\r\n")
     while b"200 OK" not in line(protocol).said:
