@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from rich.text import Text
 
 from client.commands import app
 from client.errors import EXIT_STATUS, GatewayError
@@ -15,7 +16,8 @@ def main() -> None:
     try:
         app()
     except GatewayError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}:[/] {error}", highlight=False)
+        told = Text.assemble((f"{type(error).__name__}:", "red"), f" {error}")
+        Console(stderr=True, soft_wrap=True).print(told, highlight=False)
         sys.exit(EXIT_STATUS.get(type(error), 1))
 
 

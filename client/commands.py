@@ -14,12 +14,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.prompt import Prompt
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
 from client.gateway import Gateway
 from client.rendering import (
     Answer,
+    add_row,
     show_deletion,
     show_passages,
     show_receipt,
@@ -169,7 +171,7 @@ def sync(
     else:
         console.print({name: value for name, value in result.items() if name != "failed"})
         for key, reason in failed.items():
-            console.print(f"[red]{key}[/]: {reason}")
+            console.print(Text.assemble((key, "red"), f": {reason}"))
     raise typer.Exit(1 if failed else 0)
 
 
@@ -218,10 +220,13 @@ def documents(context: typer.Context, collection: Collection = "", name: str = "
     if as_json:
         _print_json(found)
         return
-    table = Table("id", "file", "version", "state", "chunks", "access")
+    # Ids are shown whole, to be copied into the next command: lines may grow wider than the terminal.
+    identity = Column("id", min_width=max((len(one["id"]) for one in found), default=0))
+    table = Table(identity, "file", "version", "state", "chunks", "access")
     for one in found:
         reason = f" ({one['failure']['reason']})" if one["failure"] else ""
-        table.add_row(
+        add_row(
+            table,
             one["id"],
             one["filename"],
             str(one["version"]),
@@ -229,7 +234,7 @@ def documents(context: typer.Context, collection: Collection = "", name: str = "
             str(one["chunks"]),
             ", ".join(one["access"]),
         )
-    Console().print(table)
+    Console().print(table, crop=False)
 
 
 @app.command()
@@ -253,7 +258,7 @@ def ask(
         else:
             answer = stream_answer(Console(), chunks)
             if answer.receipt_id:
-                Console().print(f"[dim]receipt {answer.receipt_id}")
+                Console().print(Text(f"receipt {answer.receipt_id}", style="dim"))
     raise typer.Exit(NOT_ANSWERED if answer.abstained else 0)
 
 
@@ -326,7 +331,7 @@ def explain(
     if as_json:
         _print_json(why)
     else:
-        Console().print(f"[bold]{why['verdict']}[/]: {why['explanation']}")
+        Console().print(Text.assemble((why["verdict"], "bold"), f": {why['explanation']}"))
 
 
 @app.command()
@@ -348,7 +353,7 @@ def receipt(
     if again:
         prompt = "same prompt" if again["same_prompt"] else f"another prompt ({again['difference']})"
         answer = "same answer" if again["same_answer"] else f"another answer: {again['answer']}"
-        Console().print(f"replay: {prompt}, {answer}")
+        Console().print(Text(f"replay: {prompt}, {answer}"))
 
 
 @app.command()
@@ -367,7 +372,7 @@ def access(
     if as_json:
         _print_json(changed)
     else:
-        Console().print(f"{changed['id']} may be read by: {', '.join(changed['access']) or 'its owner alone'}")
+        Console().print(Text(f"{changed['id']} may be read by: {', '.join(changed['access']) or 'its owner alone'}"))
 
 
 @app.command()

@@ -30,15 +30,23 @@ class Gateway:
     Args:
         connection: Where it is, and the key.
         transport: Replaces the network in tests.
+
+    Raises:
+        UsageError: The address or the key cannot be one.
     """
 
     def __init__(self, connection: Connection, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(
-            base_url=connection.base_url,
-            headers={"Authorization": f"Bearer {connection.api_key}"},
-            timeout=_TIMEOUT,
-            transport=transport,
-        )
+        if not connection.api_key.isascii():
+            raise UsageError("The API key holds characters that no key has.")
+        try:
+            self._http = httpx.Client(
+                base_url=connection.base_url,
+                headers={"Authorization": f"Bearer {connection.api_key}"},
+                timeout=_TIMEOUT,
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise UsageError(f"{connection.base_url!r} is no address: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +77,7 @@ class Gateway:
         """Return key, digest and state of every document of a collection."""
         answer = self._request("GET", f"/brain/v1/collections/{collection}/manifest")
         # The first line names the collection.
-        return [json.loads(line) for line in answer.text.splitlines()[1:]]
+        return [_json(line) for line in answer.text.splitlines()[1:]]
 
     def upload(
         self,
@@ -178,7 +186,7 @@ class Gateway:
                 for event in events.iter_sse():
                     if event.data == "[DONE]":
                         return
-                    chunk = json.loads(event.data)
+                    chunk = _json(event.data)
                     if "error" in chunk:
                         raise GatewayError(str(chunk["error"]["message"]))
                     yield chunk
@@ -214,7 +222,19 @@ class Gateway:
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
-    return dict(answer.json())
+    return _json(answer.text)
+
+
+def _json(text: str) -> dict[str, Any]:
+    """Return what an answer of the gateway holds.
+
+    Raises:
+        GatewayError: Somebody else answered.
+    """
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise GatewayError("What answers at this address is not Corporate Brain.") from error
 
 
 def _error(answer: httpx.Response) -> GatewayError:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 __all__ = [
     "Answer",
+    "add_row",
     "place",
     "show_answer",
     "show_deletion",
@@ -97,12 +98,18 @@ def place(source: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain text: names and passages hold square brackets, which are no styles of ours."""
+    table.add_row(*(Text(cell) for cell in cells))
+
+
 def show_passages(console: Console, passages: Sequence[Mapping[str, Any]]) -> None:
     """Print search results with the parts of their scores."""
     table = Table("#", "score", "dense", "bm25", "document", "where", "passage")
     for number, passage in enumerate(passages, 1):
         parts = passage.get("parts") or {}
-        table.add_row(
+        add_row(
+            table,
             str(number),
             f"{passage['score']:.3f}",
             f"#{parts.get('dense_rank') or '–'}",
@@ -130,7 +137,8 @@ def show_receipt(console: Console, receipt: Mapping[str, Any]) -> None:
         facts.add_row(Text(name, style="dim"), Text(str(value)))
     sources = Table("#", "document", "version", "where", "score", "in prompt", "cited")
     for source in receipt["sources"]:
-        sources.add_row(
+        add_row(
+            sources,
             str(source["number"]),
             str(source["filename"] or source["title"] or "(not available)"),
             str(source["version"] or ""),
@@ -147,7 +155,7 @@ def show_deletion(console: Console, deletion: Mapping[str, Any]) -> None:
     table = Table("store", "removed", "remaining", title=f"deletion of {deletion['document']}: {deletion['state']}")
     for store in deletion["stores"]:
         counted = str(store["remaining"]) if store["counted"] else "not counted yet"
-        table.add_row(store["store"], str(store["removed"]), counted)
+        add_row(table, store["store"], str(store["removed"]), counted)
     console.print(table)
 
 
@@ -158,6 +166,6 @@ def show_status(console: Console, state: Mapping[str, Any]) -> None:
         table.add_row(name, Text(str(room), style="green" if room == "ready" else "red"))
     console.print(table)
     for model in state.get("models", ()):
-        console.print(f"model {model['name']} on {model['engine']}, {model['context_window']} tokens", highlight=False)
+        console.print(Text(f"model {model['name']} on {model['engine']}, {model['context_window']} tokens"))
     if counts := state.get("documents"):
         console.print("documents: " + ", ".join(f"{count} {name}" for name, count in counts.items()), highlight=False)

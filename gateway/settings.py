@@ -23,10 +23,12 @@ class GatewaySettings(RoomSettings):
         token_lifetime_s: How long an internal token is good for: as long as the longest request.
         requests_per_minute: Limit of keys that have none of their own.
         max_concurrent: Requests at once of keys that have no limit of their own.
+        tenant_requests_per_minute: Limit of all keys of a tenant together.
+        tenant_max_concurrent: Requests at once of all keys of a tenant together: less than in all, so that none takes all.
         max_in_flight: Requests at once in all.
         max_json_bytes: Largest JSON body: long conversations with inline documents fit.
         max_upload_bytes: Largest file.
-        body_patience_s: How long the next piece of a body may take.
+        body_patience_s: How long a request's head, or the next piece of its body, may take.
         stall_s: How long a reader of a stream may take nothing.
         answer_timeout_s: Deadline of an answer, the longest of all calls.
     """
@@ -43,6 +45,8 @@ class GatewaySettings(RoomSettings):
     token_lifetime_s: int = Field(900, ge=60)
     requests_per_minute: int = Field(6000, ge=1)
     max_concurrent: int = Field(64, ge=1)
+    tenant_requests_per_minute: int = Field(60_000, ge=1)
+    tenant_max_concurrent: int = Field(384, ge=1)
     max_in_flight: int = Field(512, ge=1)
     max_json_bytes: int = Field(16 * 1024 * 1024, ge=1024)
     max_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)

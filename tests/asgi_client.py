@@ -1,7 +1,7 @@
 """A client that speaks ASGI itself: it can be slow, leave, and stop reading, which HTTP client libraries hide."""
 
 import asyncio
-from collections.abc import Iterable, MutableMapping
+from collections.abc import AsyncIterator, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ class Client:
         self,
         method: str,
         target: str,
-        body: bytes | Iterable[bytes | None] = b"",
+        body: bytes | Iterable[bytes | None] | AsyncIterator[bytes] = b"",
         headers: dict[str, str] | None = None,
         into: Answer | None = None,
     ) -> Answer:
@@ -52,13 +52,16 @@ class Client:
         path, _, query = target.partition("?")
         sent = {"authorization": f"Bearer {self._key}"} if self._key else {}
         sent |= headers or {}
-        pieces = [body] if isinstance(body, bytes) else list(body)
+        coming = body if isinstance(body, AsyncIterator) else None
+        pieces = [body] if isinstance(body, bytes) else [] if isinstance(body, AsyncIterator) else list(body)
         if isinstance(body, bytes) and "content-length" not in sent:
             sent["content-length"] = str(len(body))
         answer = Answer() if into is None else into
         queue = list(pieces)
 
         async def receive() -> Message:
+            if coming is not None:
+                return {"type": "http.request", "body": await anext(coming), "more_body": True}
             if queue:
                 piece = queue.pop(0)
                 if piece is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 import structlog
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -166,7 +167,8 @@ class Gateway:
         exchange.rate, within = self._limits.take(key)
         if not within:
             raise RateLimited(
-                f"This key may make {exchange.rate.limit} requests a minute.", retry_after_s=exchange.rate.reset_s
+                f"No more than {exchange.rate.limit} requests a minute are allowed.",
+                retry_after_s=exchange.rate.reset_s,
             )
         caller = key.caller
         if not (route.is_open or caller.may(self._policy[route.name])):
@@ -254,7 +256,8 @@ class Gateway:
     async def _repeatable(self, route: Route, call: Call, key: str) -> Reply | Stream:
         """Answer a request with an `Idempotency-Key`: once."""
         caller = call.caller
-        scope = f"{caller.tenant}/{caller.subject} {route.name} {'/'.join(call.path.values())}"
+        # As JSON: no tenant and no subject can be written so that two of them read alike.
+        scope = orjson.dumps([caller.tenant, caller.subject, route.name, *call.path.values()]).decode()
         known = await self._once.begin(scope, key)
         if known is not None:
             if route.body is Body.FORM:

@@ -1,21 +1,29 @@
 """Bodies and query strings into models, with errors that name the field, the value and what is allowed."""
 
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from services.chassis.errors import InvalidInput
 
-__all__ = ["OrEmpty", "SdkBody", "Upper", "parse", "validated"]
+__all__ = ["OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80
+# Deeper than people write, and shallower than what walks through a body gives up at.
+_MAX_NESTING: Final = 100
 
 # An explicit null is a list that was not given.
 OrEmpty: Final = BeforeValidator(lambda value: [] if value is None else value)
 Upper: Final = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+# As large as the rooms count.
+TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+# More than any context window holds: engines stop at theirs.
+TokenLimit = Annotated[int, Field(ge=1, le=2**20)]
 
 
 class SdkBody(BaseModel):
@@ -38,7 +46,32 @@ def parse(model: type[Model], data: bytes) -> Model:
         raise InvalidInput(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise InvalidInput("The body must be a JSON object.")
+    if data.count(b"[") + data.count(b"{") > _MAX_NESTING and _is_deep(value):
+        raise InvalidInput(f"The body is nested too deeply; at most {_MAX_NESTING} levels are allowed.")
     return validated(model, value)
+
+
+@contextmanager
+def called(theirs: str, ours: str) -> Iterator[None]:
+    """Tell of what a room finds wrong with the field `theirs` in the caller's words, where it came as `ours`.
+
+    Raises:
+        InvalidInput: A field is wrong.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        if error.param != theirs:
+            raise
+        raise InvalidInput(f"{ours}:{error.message.removeprefix(f'{theirs}:')}", param=ours) from error
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_NESTING):
+        inner = [item for one in level for item in (one.values() if isinstance(one, dict) else one)]
+        level = [item for item in inner if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def validated(model: type[Model], value: dict[str, Any]) -> Model:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # Fields of a form are short; its files are what is large.
 _MAX_FORM_FIELDS: Final = 64
 _READ_BYTES: Final = 512 * 1024
+# Who sends less than this for longer than the patience lasts is not sending but holding a place.
+_SLOWEST_BYTES_PER_S: Final = 1024
 
 
 class Intake:
@@ -31,7 +34,7 @@ class Intake:
         receive: ASGI's.
         headers: The request's.
         max_bytes: More is refused, before it is read where the sender says how much comes.
-        patience_s: How long the next piece may take.
+        patience_s: How long the next piece may take, and how far a slow sender may fall behind in all.
     """
 
     def __init__(self, receive: Receive, headers: Headers, *, max_bytes: int, patience_s: float) -> None:
@@ -55,15 +58,18 @@ class Intake:
             HttpFault: 408, the sender was too slow.
             Cancelled: The sender left.
         """
-        size = 0
+        size, waited_s = 0, 0.0
         while not self.is_done:
+            began = time.monotonic()
+            credit_s = size / _SLOWEST_BYTES_PER_S - waited_s
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._patience_s + min(credit_s, 0.0)):
                     message = await self._receive()
             except TimeoutError as error:
                 raise HttpFault(
-                    408, f"No more of the body came for {self._patience_s:g} s.", code="request_timeout"
+                    408, f"The body stood still, or nearly, for {self._patience_s:g} s.", code="request_timeout"
                 ) from error
+            waited_s += time.monotonic() - began
             if message["type"] == "http.disconnect":
                 raise Cancelled("The client left before the body was complete.")
             self.is_done = not message.get("more_body", False)
@@ -182,13 +188,13 @@ class Call:
             InvalidInput: Not a multipart form.
         """
         if self._form is None:
-            if not self.header("content-type").startswith("multipart/form-data"):
+            if not self.header("content-type").lower().startswith("multipart/form-data"):
                 raise InvalidInput("The body must be multipart/form-data.", param="Content-Type")
             parser = MultiPartParser(self.headers, self._intake.chunks(), max_files=1, max_fields=_MAX_FORM_FIELDS)
             try:
                 self._form = await parser.parse()
             except (MultiPartException, KeyError) as error:
-                raise InvalidInput(f"The form cannot be read: {error}.") from error
+                raise InvalidInput(f"The form cannot be read: {str(error).rstrip('.')}.") from error
         return self._form
 
     async def digest(self) -> str:

@@ -18,6 +18,7 @@ from services.chassis.errors import (
     RateLimited,
     TooLarge,
     Unauthenticated,
+    Unavailable,
     Unsupported,
     http_status,
 )
@@ -41,6 +42,8 @@ _CODES: Final[dict[type[BrainError], str]] = {
     RateLimited: "rate_limit_exceeded",
     Overloaded: "server_overloaded",
 }
+# What passes by itself has mostly passed by then.
+_RETRY_AFTER_S: Final = 1.0
 
 
 class HttpFault(BrainError):
@@ -84,10 +87,13 @@ def error_body(error: BrainError, request_id: str) -> bytes:
 def error_headers(error: BrainError) -> list[tuple[bytes, bytes]]:
     """Return the headers that go with an error."""
     headers: list[tuple[bytes, bytes]] = list(error.headers) if isinstance(error, HttpFault) else []
-    if error.retry_after_s is not None:
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and isinstance(error, RateLimited | Overloaded | Unavailable):
+        retry_after_s = _RETRY_AFTER_S
+    if retry_after_s is not None:
         # Whole seconds are what the standard allows; the exact figure is for clients that know it.
-        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
-        headers.append((b"retry-after-ms", str(max(1, math.ceil(error.retry_after_s * 1000))).encode()))
+        headers.append((b"retry-after", str(max(1, math.ceil(retry_after_s))).encode()))
+        headers.append((b"retry-after-ms", str(max(1, math.ceil(retry_after_s * 1000))).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

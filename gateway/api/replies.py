@@ -113,5 +113,6 @@ class Stream:
                 failed = Internal("Something went wrong on our side; the log has the details.")
             last = self.on_error(failed) if failed is not None and self.on_error is not None else b""
             if failed is None or self.on_error is not None:
-                await send({"type": "http.response.body", "body": last, "more_body": False})
+                async with asyncio.timeout(stall_s):
+                    await send({"type": "http.response.body", "body": last, "more_body": False})
             return failed

@@ -1,6 +1,6 @@
 """Where the gateway is put together: its commands, each of which imports only the parts that it needs.
 
-Making a key takes the database and the rules of keys (`keys`), serving takes every part (`serving`).
+Making a key or setting a quota takes the database and few rules (`keys`), serving takes every part (`serving`).
 """
 
 import argparse
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve, make an API key, or write the OpenAPI document."""
+    """Serve, make an API key, set a quota, or write the OpenAPI document."""
     parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway; without a command it serves.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="serve HTTP (the default)")
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     key.add_argument("--expires-days", type=float, help="days until it ends; never without")
     key.add_argument("--requests-per-minute", type=int, help="its own limit")
     key.add_argument("--max-concurrent", type=int, help="its own limit of requests at once")
+    quota = commands.add_parser("set-quota", help="limit the tokens that a tenant may use each day (UTC)")
+    quota.add_argument("--tenant", required=True)
+    quota.add_argument("--tokens-per-day", type=int, help="without it the limit is lifted")
     asked = parser.parse_args(arguments)
     match asked.command:
         case "openapi":
@@ -43,6 +46,8 @@ def main(arguments: Sequence[str]) -> None:
             sys.stdout.write(json.dumps(asyncio.run(document()), indent=2) + "\n")
         case "create-key":
             _create_key(asked)
+        case "set-quota":
+            _set_quota(asked)
         case _:
             from gateway.bootstrap.serving import run  # noqa: PLC0415  every part of the gateway
 
@@ -64,5 +69,16 @@ def _create_key(asked: argparse.Namespace) -> None:
     )
     try:
         sys.stdout.write(asyncio.run(create_key(load(GatewaySettings), grant)) + "\n")
+    except BrainError as error:
+        raise SystemExit(error.message) from error
+
+
+def _set_quota(asked: argparse.Namespace) -> None:
+    from gateway.bootstrap.keys import set_quota  # noqa: PLC0415  only what is chosen is imported
+
+    if asked.tokens_per_day is not None and asked.tokens_per_day < 0:
+        raise SystemExit(f"--tokens-per-day: {asked.tokens_per_day} is not allowed; give 0 or more.")
+    try:
+        asyncio.run(set_quota(load(GatewaySettings), asked.tenant, asked.tokens_per_day))
     except BrainError as error:
         raise SystemExit(error.message) from error

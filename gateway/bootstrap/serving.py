@@ -1,9 +1,7 @@
 """The gateway that serves: the only place that knows every part."""
 
 import asyncio
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -19,6 +17,7 @@ from gateway.api.routing import Route, RouteTable, Services
 from gateway.backends import chat, generation, ingestion, retrieval
 from gateway.backends.database import AnswersTable, AuditTable, KeysTable, UsageTable
 from gateway.backends.probe import HealthProbe
+from gateway.bootstrap.http import PatientProtocol, Server, listen
 from gateway.policy import POLICY
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
@@ -119,6 +118,8 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
         limits=Limits(
             requests_per_minute=settings.requests_per_minute,
             max_concurrent=settings.max_concurrent,
+            tenant_requests_per_minute=settings.tenant_requests_per_minute,
+            tenant_max_concurrent=settings.tenant_max_concurrent,
             max_in_flight=settings.max_in_flight,
         ),
         quotas=Quotas(meter=services.meter),
@@ -142,12 +143,17 @@ async def serve(settings: GatewaySettings) -> None:
     life.on_stop(gateway.close, name="close")
     life.spawn(gateway.ledger.run(), name="ledger")
     life.spawn(_prune(gateway.once), name="prune")
-    listener = _listen(settings.listen)
-    server = _Server(
+    listener = listen(settings.listen)
+
+    class Protocol(PatientProtocol):
+        patience_s = settings.body_patience_s
+
+    server = Server(
         uvicorn.Config(
             gateway.app,
             loop="none",
-            http="httptools",
+            http=Protocol,
+            ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -168,24 +174,6 @@ async def serve(settings: GatewaySettings) -> None:
     host, port = listener.getsockname()[:2]
     _log.info("room_ready", room="gateway", address=f"{host}:{port}")
     await life.run_until_signal()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with the process's signals left to the life cycle."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none: the life cycle stops everything in order."""
-        yield
-
-
-def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host.strip("[]"), int(port)))
-    listener.set_inheritable(False)
-    return listener
 
 
 async def _prune(once: AnswerOnce) -> None:

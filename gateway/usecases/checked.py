@@ -10,6 +10,7 @@ from gateway.domain.finding import Explanation, Passage, Ranking, SearchSpec, Ve
 from gateway.domain.keeping import Page, Paging
 from gateway.ports import Chat, Ingestion, Retrieval
 from services.chassis.auth import current_caller
+from services.chassis.errors import NotFound
 
 __all__ = ["CheckedChat", "CheckedRetrieval", "KnownCollections"]
 
@@ -40,10 +41,16 @@ class KnownCollections:
         tenant = current_caller().tenant
         now = self._clock()
         unsure = [one for one in collection_ids if now - self._seen.get((tenant, one), float("-inf")) > _TRUST_S]
-        await asyncio.gather(*(self._ingestion.get_collection(one) for one in unsure))
+        await asyncio.gather(*(self._find(one) for one in unsure))
         if len(self._seen) > _MAX_KNOWN:
             self._seen.clear()
         self._seen.update({(tenant, one): now for one in unsure})
+
+    async def _find(self, collection_id: str) -> None:
+        try:
+            await self._ingestion.get_collection(collection_id)
+        except NotFound as error:
+            raise NotFound(f"collections: {collection_id!r} was not found.", param="collections") from error
 
 
 class CheckedChat:

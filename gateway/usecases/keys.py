@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from gateway.domain.identity import ApiKey, KeyGrant, hash_secret, new_secret
 from gateway.domain.keeping import Page, Paging
@@ -11,6 +12,10 @@ from services.chassis.errors import Conflict, InvalidInput
 from services.chassis.ids import new_id
 
 __all__ = ["CreateKey", "KeyUseCases", "ListKeys", "RevokeKey", "RotateKey"]
+
+# More than one gateway answers.
+_MAX_LIMIT: Final = 1_000_000
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def _now() -> datetime:
@@ -40,8 +45,8 @@ class CreateKey:
             ("requests_per_minute", grant.requests_per_minute),
             ("max_concurrent", grant.max_concurrent),
         ):
-            if limit is not None and limit < 1:
-                raise InvalidInput(f"{param}: {limit} is not allowed; give at least 1.", param=param)
+            if limit is not None and not 1 <= limit <= _MAX_LIMIT:
+                raise InvalidInput(f"{param}: {limit} is not allowed; give 1 to {_MAX_LIMIT:,}.", param=param)
         now = self._now()
         if grant.expires_at is not None and grant.expires_at <= now:
             raise InvalidInput("expires_at: the time lies in the past.", param="expires_at")
@@ -93,8 +98,10 @@ class RotateKey:
         if not old.is_good(now):
             raise Conflict(f"The key {key_id!r} has ended already; create a new one.", param="key_id")
         # A lifetime is carried over as a length, not as a date: a rotation renews it.
-        lifetime = None if old.grant.expires_at is None else old.grant.expires_at - old.created_at
-        made = await self._create(replace(old.grant, expires_at=None if lifetime is None else now + lifetime))
+        expires_at = old.grant.expires_at
+        if expires_at is not None:
+            expires_at = now + min(expires_at - old.created_at, _LAST - now)
+        made = await self._create(replace(old.grant, expires_at=expires_at))
         await self._keys.end(tenant, key_id, now + overlap)
         self._forget(key_id)
         return made

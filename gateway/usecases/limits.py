@@ -1,7 +1,8 @@
-"""Limits: requests a minute for each key, requests at once for each key and in all, tokens a day for each tenant."""
+"""Limits: requests a minute and at once for each key and tenant, requests at once in all, tokens a day for each tenant."""
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _MINUTE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RateState:
-    """Where a key stands: for the `x-ratelimit-*` headers."""
+    """Where a key stands, or its tenant where that is what ends first: for the `x-ratelimit-*` headers."""
 
     limit: int
     remaining: int
@@ -36,11 +37,15 @@ class _Bucket:
 
 
 class Limits:
-    """Holds keys to their limits, in this process.
+    """Holds keys and tenants to their limits, in this process.
+
+    An administrator may give a key any limit; what the tenant's keys do together is the operator's to bound.
 
     Args:
         requests_per_minute: For keys that have no limit of their own.
         max_concurrent: For keys that have no limit of their own.
+        tenant_requests_per_minute: For all keys of a tenant together.
+        tenant_max_concurrent: For all keys of a tenant together.
         max_in_flight: For all keys together.
         clock: Seconds that only grow.
     """
@@ -50,25 +55,36 @@ class Limits:
         *,
         requests_per_minute: int,
         max_concurrent: int,
+        tenant_requests_per_minute: int,
+        tenant_max_concurrent: int,
         max_in_flight: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._requests_per_minute = requests_per_minute
         self._max_concurrent = max_concurrent
+        self._tenant_requests_per_minute = tenant_requests_per_minute
+        self._tenant_max_concurrent = tenant_max_concurrent
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
-        self._running: dict[str, int] = {}
+        self._running: Counter[str] = Counter()
         self._in_flight = 0
 
     def take(self, key: ApiKey) -> tuple[RateState, bool]:
-        """Count a request; return where the key stands now and whether the request is within the limit."""
-        limit = key.grant.requests_per_minute or self._requests_per_minute
+        """Count a request; return where the key stands now and whether the request is within the limits."""
+        state, allowed = self._draw(key.id, key.grant.requests_per_minute or self._requests_per_minute)
+        if allowed:
+            together, allowed = self._draw(_tenant(key), self._tenant_requests_per_minute)
+            if not allowed:
+                return together, False
+        return state, allowed
+
+    def _draw(self, name: str, limit: int) -> tuple[RateState, bool]:
         now = self._clock()
-        bucket = self._buckets.get(key.id)
+        bucket = self._buckets.get(name)
         if bucket is None:
             self._drop_full(now)
-            bucket = self._buckets[key.id] = _Bucket(float(limit), now)
+            bucket = self._buckets[name] = _Bucket(float(limit), now)
         bucket.level = min(float(limit), bucket.level + (now - bucket.filled_at) * limit / _MINUTE_S)
         bucket.filled_at = now
         if allowed := bucket.level >= 1.0:
@@ -82,26 +98,27 @@ class Limits:
         """Count a request as running within the block.
 
         Raises:
-            RateLimited: The key has as many running as it may.
+            RateLimited: The key, or its tenant, has as many running as it may.
             Overloaded: All keys together have.
         """
-        allowed = key.grant.max_concurrent or self._max_concurrent
-        count = self._running.get(key.id, 0)
-        if count >= allowed:
-            raise RateLimited(f"This key may run {allowed} requests at once, and does.", retry_after_s=1.0)
+        tenant = _tenant(key)
+        for name, who, allowed in (
+            (key.id, "key", key.grant.max_concurrent or self._max_concurrent),
+            (tenant, "tenant", self._tenant_max_concurrent),
+        ):
+            if self._running[name] >= allowed:
+                raise RateLimited(f"This {who} may run {allowed} requests at once, and does.", retry_after_s=1.0)
         if self._in_flight >= self._max_in_flight:
             raise Overloaded("The gateway serves as many requests as it can at the moment.", retry_after_s=1.0)
-        self._running[key.id] = count + 1
+        self._running.update((key.id, tenant))
         self._in_flight += 1
         try:
             yield
         finally:
             self._in_flight -= 1
-            left = self._running[key.id] - 1
-            if left:
-                self._running[key.id] = left
-            else:
-                del self._running[key.id]
+            self._running.subtract((key.id, tenant))
+            # Names that nothing runs for are let go.
+            self._running += Counter()
 
     def _drop_full(self, now: float) -> None:
         """Let go of buckets that have been idle for a minute: they are full, as a new one is."""
@@ -109,6 +126,11 @@ class Limits:
             return
         for key_id in [name for name, bucket in self._buckets.items() if now - bucket.filled_at > _MINUTE_S]:
             del self._buckets[key_id]
+
+
+def _tenant(key: ApiKey) -> str:
+    # Ids of keys hold no space.
+    return f"tenant {key.grant.tenant}"
 
 
 class Quotas:

@@ -85,9 +85,6 @@ class AdministrationRoutes:
     async def create_key(self, call: Call) -> Reply:
         """Make a key for somebody of the tenant."""
         asked = await call.parse(KeyBody)
-        expires_at = asked.expires_at
-        if expires_at is not None and expires_at.tzinfo is None:
-            expires_at = expires_at.replace(tzinfo=UTC)
         key, secret = await self._keys.create(
             KeyGrant(
                 tenant=call.caller.tenant,
@@ -95,7 +92,7 @@ class AdministrationRoutes:
                 roles=frozenset(asked.roles),
                 groups=frozenset(asked.groups),
                 name=asked.name,
-                expires_at=expires_at,
+                expires_at=asked.expires_at,
                 requests_per_minute=asked.requests_per_minute,
                 max_concurrent=asked.max_concurrent,
             )

@@ -1,9 +1,9 @@
 """The bodies and query strings of the native API."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from gateway.domain.keeping import DocumentState
 from services.chassis.auth import Role
@@ -35,6 +35,8 @@ def _several(value: object) -> object:
 
 
 Several = BeforeValidator(_several)
+# A time without a zone is one of UTC.
+Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
 # As the list is kept: `user:<subject>`, `group:<name>`.
 Principal = Annotated[str, Field(pattern=r"^(user|group):\S(.*\S)?$", max_length=128)]
 
@@ -77,7 +79,7 @@ class DocumentsQuery(ListQuery):
 class TextQuery(_Strict):
     """Which version's text; 0 is the active one."""
 
-    version: int = Field(0, ge=0)
+    version: int = Field(0, ge=0, lt=2**32)
 
 
 class Access(_Strict):
@@ -165,7 +167,7 @@ class KeyBody(_Strict):
     roles: list[Role] = Field(min_length=1)
     groups: list[str] = Field(default=[], max_length=100)
     name: str = Field("", max_length=128)
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     requests_per_minute: int | None = Field(None, ge=1)
     max_concurrent: int | None = Field(None, ge=1)
 
@@ -180,10 +182,10 @@ class AuditQuery(_Strict):
     """Which entries of the audit log."""
 
     limit: int = Field(100, ge=1, le=1000)
-    before: datetime | None = None
+    before: Moment | None = None
 
 
 class UsageQuery(_Strict):
     """Since when."""
 
-    since: datetime | None = None
+    since: Moment | None = None

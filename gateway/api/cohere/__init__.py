@@ -95,6 +95,8 @@ def routes(services: Services) -> list[Route]:
                 request=DetokenizeBody,
                 makes_tokens=True,
             ),
-            Route("POST", f"{prefix}/v1/check-api-key", tokens.check_api_key, "Say whose API key this is"),
+            Route(
+                "POST", f"{prefix}/v1/check-api-key", tokens.check_api_key, "Say whose API key this is", only_reads=True
+            ),
         )
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from gateway.api.bodies import OrEmpty, SdkBody, Upper
+from gateway.api.bodies import OrEmpty, SdkBody, TokenId, TokenLimit, Upper
 from gateway.api.grounding import GroundedBody
 
 __all__ = [
@@ -58,12 +58,12 @@ class ChatBody(GroundedBody):
     tool_choice: str | None = None
     response_format: ResponseFormat | None = None
     safety_mode: Annotated[Literal["CONTEXTUAL", "STRICT", "OFF", "NONE"] | None, Upper] = None
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: TokenLimit | None = None
     stop_sequences: Annotated[list[str], OrEmpty] = Field(default=[], max_length=5)
     temperature: float | None = Field(None, ge=0, le=2)
     p: float | None = Field(None, gt=0, le=1)
     k: int | None = Field(None, ge=0, le=500)
-    seed: int | None = Field(None, ge=0)
+    seed: int | None = Field(None, ge=0, lt=2**63)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     logprobs: bool | None = None
@@ -78,7 +78,7 @@ class RerankV2Body(SdkBody):
     model: str | None = None
     query: str = Field(min_length=1)
     documents: list[str | dict[str, Any]] = Field(min_length=1, max_length=1000)
-    top_n: int | None = Field(None, ge=1)
+    top_n: int | None = Field(None, ge=1, lt=2**31)
     max_tokens_per_doc: int | None = Field(None, ge=1)
 
 
@@ -124,5 +124,5 @@ class TokenizeBody(SdkBody):
 class DetokenizeBody(SdkBody):
     """`POST /v1/detokenize`."""
 
-    tokens: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(max_length=65_536)
+    tokens: list[TokenId] = Field(max_length=65_536)
     model: str | None = None

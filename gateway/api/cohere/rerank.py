@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.cohere.requests import RerankV1Body, RerankV2Body
 from gateway.api.replies import Reply, json_reply
@@ -52,7 +53,8 @@ class RerankRoutes:
     async def _ordered(self, body: RerankV2Body, texts: Sequence[str], *, version: str) -> dict[str, Any]:
         model = body.model or ""
         ranker = "" if model in _ANY_RANKER or model.startswith("rerank-") else model
-        ranking = await self._retrieval.rerank(body.query, texts, top_n=body.top_n or 0, ranker=ranker)
+        with called("ranker", "model"):
+            ranking = await self._retrieval.rerank(body.query, texts, top_n=body.top_n or 0, ranker=ranker)
         return {
             "id": new_id("rerank_"),
             "results": [{"index": result.index, "relevance_score": result.score} for result in ranking.results],

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.cohere.requests import DetokenizeBody, TokenizeBody
 from gateway.api.replies import Reply, json_reply
@@ -36,7 +37,8 @@ class TokenRoutes:
     async def detokenize(self, call: Call) -> Reply:
         """Return the text of token ids."""
         body = await call.parse(DetokenizeBody)
-        text = await self._generation.detokenize(body.model or "", body.tokens) if body.tokens else ""
+        with called("token_ids", "tokens"):
+            text = await self._generation.detokenize(body.model or "", body.tokens) if body.tokens else ""
         return json_reply({"text": text, "meta": _META})
 
     async def check_api_key(self, call: Call) -> Reply:

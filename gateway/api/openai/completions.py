@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.openai.answers import DONE, FINISH, usage_json
 from gateway.api.openai.chat import broken
@@ -59,9 +60,7 @@ class CompletionRoutes:
             with_usage = bool(body.stream_options and body.stream_options.include_usage)
             steps = self._generation.complete(body.model, prompts[0], sampling)
             return Stream(_frames(steps, call, with_usage=with_usage), on_error=broken)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._gather(body.model, prompt, sampling)) for prompt in prompts]
-        done = [task.result() for task in tasks]
+        done = await self._all(body.model, prompts, sampling)
         usage = TokenUsage(
             sum(one.usage.prompt_tokens for one in done),
             sum(one.usage.cached_tokens for one in done),
@@ -82,11 +81,21 @@ class CompletionRoutes:
             }
         )
 
+    async def _all(self, model: str, prompts: list[Prompt], sampling: Sampling) -> list["_Gathered"]:
+        """Continue prompts at once; the first failure ends the others."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._gather(model, prompt, sampling)) for prompt in prompts]
+        except ExceptionGroup as failed:  # what failed first says why; the others ended for it
+            raise failed.exceptions[0] from failed
+        return [task.result() for task in tasks]
+
     async def _gather(self, model: str, prompt: Prompt, sampling: Sampling) -> "_Gathered":
         gathered = _Gathered(sampling.n)
-        async with aclosing(self._generation.complete(model, prompt, sampling)) as steps:
-            async for step in steps:
-                gathered.take(step)
+        with called("token_ids", "prompt"):
+            async with aclosing(self._generation.complete(model, prompt, sampling)) as steps:
+                async for step in steps:
+                    gathered.take(step)
         return gathered
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.openai.requests import EmbeddingBody
 from gateway.api.replies import Reply
@@ -78,5 +79,6 @@ class EmbeddingRoutes:
         for index, item in enumerate(given):
             if not item:
                 raise InvalidInput(f"input[{index}] is empty; there is nothing to embed.", param=f"input[{index}]")
-            texts.append(item if isinstance(item, str) else await self._generation.detokenize("", item))
+            with called("token_ids", f"input[{index}]"):
+                texts.append(item if isinstance(item, str) else await self._generation.detokenize("", item))
         return texts

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.api.bodies import OrEmpty, SdkBody
+from gateway.api.bodies import OrEmpty, SdkBody, TokenId, TokenLimit
 from gateway.api.grounding import GroundedBody, InlineItem
 from gateway.domain.asking import Sampling
 
@@ -52,6 +52,7 @@ class Turn(SdkBody):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[Any] | None = None
+    function_call: Any = None
 
 
 class StreamOptions(SdkBody):
@@ -82,7 +83,7 @@ class _Drawing(SdkBody):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     n: int | None = Field(None, ge=1, le=8)
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: TokenLimit | None = None
     stop: Annotated[list[str], BeforeValidator(_listed)] = Field(default=[], max_length=16)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stream: bool | None = None
@@ -91,7 +92,7 @@ class _Drawing(SdkBody):
     # Not OpenAI's: engines of this kind take them.
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=2)
-    min_tokens: int | None = Field(None, ge=0)
+    min_tokens: int | None = Field(None, ge=0, le=2**20)
     ignore_eos: bool | None = None
 
     def sampling(self) -> Sampling:
@@ -117,13 +118,14 @@ class ChatBody(GroundedBody, _Drawing):
 
     model: str = Field(min_length=1, max_length=256)
     messages: list[Turn] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Any], OrEmpty] = Field(default=[])
     tool_choice: Any = None
     functions: Annotated[list[Any], OrEmpty] = Field(default=[])
+    function_call: Any = None
     modalities: Annotated[list[str], OrEmpty] = Field(default=[])
     audio: Any = None
     web_search_options: Any = None
@@ -134,7 +136,7 @@ class CompletionBody(_Drawing):
     """`POST /v1/completions`."""
 
     model: str = Field(min_length=1, max_length=256)
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | list[TokenId] | list[str] | list[list[TokenId]]
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
     suffix: str | None = None
@@ -145,7 +147,7 @@ class EmbeddingBody(SdkBody):
     """`POST /v1/embeddings`."""
 
     model: str = ""
-    input: str | list[int] | list[str] | list[list[int]]
+    input: str | list[TokenId] | list[str] | list[list[TokenId]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
 

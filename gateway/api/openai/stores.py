@@ -3,6 +3,7 @@
 import json
 from typing import Final
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.openai.requests import ListQuery, SearchBody, StoreBody, StoreChange
 from gateway.api.openai.views import chunking, listed, result, store
@@ -126,7 +127,8 @@ class StoreRoutes:
             ranker="" if ranker in _DEFAULT_RANKERS else ranker,
             score_threshold=options.score_threshold if options else None,
         )
-        found = await self._retrieval.search(spec)
+        with called("ranker", "ranking_options.ranker"):
+            found = await self._retrieval.search(spec)
         return json_reply(
             {
                 "object": "vector_store.search_results.page",

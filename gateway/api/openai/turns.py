@@ -33,10 +33,9 @@ def _refuse_what_is_not_offered(body: ChatBody) -> None:
     ):
         if given:
             raise InvalidInput(f"{name}: not offered yet; send the request without it.", param=name)
-    if body.tool_choice not in (None, "none", "auto"):
-        raise InvalidInput(
-            f"tool_choice {body.tool_choice!r} needs tools, which are not offered yet.", param="tool_choice"
-        )
+    for name, choice in (("tool_choice", body.tool_choice), ("function_call", body.function_call)):
+        if choice not in (None, "none", "auto"):
+            raise InvalidInput(f"{name} {choice!r} needs tools, which are not offered yet.", param=name)
     if any(kind != "text" for kind in body.modalities):
         raise InvalidInput(f"modalities {body.modalities} are not offered; use ['text'].", param="modalities")
     if body.top_logprobs and not body.logprobs:
@@ -45,7 +44,7 @@ def _refuse_what_is_not_offered(body: ChatBody) -> None:
 
 def _message(place: int, turn: Turn) -> Message:
     param = f"messages[{place}]"
-    if turn.role in {"tool", "function"} or turn.tool_calls:
+    if turn.role in {"tool", "function"} or turn.tool_calls or turn.function_call:
         raise InvalidInput(f"{param}: tools are not offered yet, nor are their calls and results.", param=param)
     role = "system" if turn.role == "developer" else turn.role
     if turn.content is None:

@@ -1,6 +1,8 @@
 """The ingestion room over gRPC."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
@@ -28,6 +30,7 @@ from gateway.domain.keeping import (
     StoredFile,
     TextSection,
 )
+from services.chassis.errors import BrainError
 from services.chassis.rpc.client import remote
 
 __all__ = ["IDEMPOTENT", "GrpcIngestion"]
@@ -70,14 +73,15 @@ class GrpcIngestion:
         self, *, filename: str, purpose: str, expires_after_s: int, data: AsyncIterable[bytes]
     ) -> StoredFile:
         """Keep a file."""
+        sent = _Sent(data)
 
         async def parts() -> AsyncIterator[file_pb2.UploadFileRequest]:
             header = file_pb2.UploadFileHeader(filename=filename, purpose=purpose, expires_after_s=expires_after_s)
             yield file_pb2.UploadFileRequest(header=header)
-            async for piece in _pieces(data):
+            async for piece in sent.pieces():
                 yield file_pb2.UploadFileRequest(data=piece)
 
-        with remote(_ROOM, "UploadFile") as metadata:
+        with sent.told(), remote(_ROOM, "UploadFile") as metadata:
             answer = await self._files.UploadFile(parts(), timeout=_TRANSFER_TIMEOUT_S, metadata=metadata)
         return words.file(answer.file)
 
@@ -175,6 +179,7 @@ class GrpcIngestion:
 
     async def upload_document(self, new: NewDocument, data: AsyncIterable[bytes]) -> tuple[Document, bool]:
         """Keep a document; return it and whether the same bytes were there already."""
+        sent = _Sent(data)
 
         async def parts() -> AsyncIterator[document_pb2.UploadDocumentRequest]:
             yield document_pb2.UploadDocumentRequest(
@@ -188,10 +193,10 @@ class GrpcIngestion:
                     chunking=words.chunking_to(new.chunking),
                 )
             )
-            async for piece in _pieces(data):
+            async for piece in sent.pieces():
                 yield document_pb2.UploadDocumentRequest(data=piece)
 
-        with remote(_ROOM, "UploadDocument") as metadata:
+        with sent.told(), remote(_ROOM, "UploadDocument") as metadata:
             answer = await self._documents.UploadDocument(parts(), timeout=_TRANSFER_TIMEOUT_S, metadata=metadata)
         return words.document(answer.document), answer.unchanged
 
@@ -328,7 +333,33 @@ class GrpcIngestion:
         return words.batch(answer.batch)
 
 
-async def _pieces(data: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in data:
-        for start in range(0, len(chunk), _PIECE_BYTES):
-            yield chunk[start : start + _PIECE_BYTES]
+class _Sent:
+    """What a caller sends, in pieces that the room takes.
+
+    When the caller sends too much, too slowly or no more, grpc only sees that there is no next message: it cancels the
+    call, and with it whoever waits for its answer. What really happened is kept here, and told.
+    """
+
+    def __init__(self, data: AsyncIterable[bytes]) -> None:
+        self._data = data
+        self._failed: BrainError | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the pieces."""
+        try:
+            async for chunk in self._data:
+                for start in range(0, len(chunk), _PIECE_BYTES):
+                    yield chunk[start : start + _PIECE_BYTES]
+        except BrainError as error:
+            self._failed = error
+            raise
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise what the sending broke with instead of the cancellation that it led to."""
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if self._failed is None:
+                raise
+            raise self._failed from error

@@ -17,12 +17,16 @@ def as_json(text: str, schema_text: str) -> str:
     itself, minimum, minLength and maxLength.
 
     Raises:
-        InvalidInput: The schema is nested too deeply or refers to what it does not hold.
+        InvalidInput: It is no schema, is nested too deeply or refers to what it does not hold.
     """
     if not schema_text:
         return json.dumps({"answer": text}, ensure_ascii=False)
     schema = json.loads(schema_text)
-    return json.dumps(_value(schema, schema, text, 0), ensure_ascii=False)
+    try:
+        value = _value(schema, schema, text, 0)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"json_schema: it is no JSON Schema ({error}).", param="json_schema") from error
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _value(schema: Any, root: Any, text: str, depth: int) -> Any:

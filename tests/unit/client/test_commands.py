@@ -113,6 +113,32 @@ def test_a_search_shows_ranks_and_places(wire: Wire) -> None:
     assert wire.body()["top_k"] == 3
 
 
+def test_square_brackets_are_shown_as_they_are(wire: Wire) -> None:
+    # To the library that draws tables, they are styles.
+    passage = SOURCE | {"filename": "[draft] leave.md", "score": 0.7, "text": "[/b] 22 weeks [red]", "parts": None}
+    wire.on("POST", "/brain/v1/search", {"data": [passage]})
+    found = run(wire, "search", "parental leave", "-c", "vs_1").output
+    assert "[draft] leave.md" in found
+    assert "[/b] 22 weeks [red]" in found
+    document = {"id": "doc_" + "a" * 32, "filename": "[/x].md", "version": 1, "state": "indexed", "chunks": 1}
+    wire.on("GET", "/brain/v1/documents", {"data": [document | {"failure": None, "access": []}], "has_more": False})
+    listed = run(wire, "documents", "-c", "vs_1").output
+    assert "[/x].md" in listed
+    wire.on("POST", "/brain/v1/explain", {"verdict": "no_match", "explanation": "It lacks [/these]."})
+    assert "It lacks [/these]." in run(wire, "explain", "a", "--question", "?", "-c", "vs_1").output
+
+
+def test_an_id_is_shown_whole_however_narrow_the_terminal(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    identity = "doc_" + "a" * 32
+    document = {"id": identity, "filename": "a long name of a document.md", "version": 1, "state": "indexed"}
+    document |= {"chunks": 1, "failure": None, "access": ["group:everyone"]}
+    wire.on("GET", "/brain/v1/documents", {"data": [document], "has_more": False})
+    shown = run(wire, "documents", "-c", "vs_1").output
+    assert identity in shown
+    assert "group" in shown
+
+
 def test_a_sync_waits_and_fails_with_the_reason(wire: Wire, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("new")
@@ -174,14 +200,23 @@ def test_an_access_list_is_replaced(wire: Wire) -> None:
     assert wire.body() == {"access": []}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["status"], 2, "--url"),
+        (["--url", "http://[::1", "status"], 2, "'http://[::1' is no address"),
+        (["--url", "http://brain.test", "--key", "schlüssel", "status"], 2, "key"),
+        (["delete", "[/x]"], 4, "'[/x]' is no document id"),
+    ],
+)
 def test_an_error_is_one_line_and_an_exit_status(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, said: str
 ) -> None:
     monkeypatch.delenv("BRAIN_URL")
-    monkeypatch.setattr(sys, "argv", ["brain", "status"])
+    monkeypatch.setattr(sys, "argv", ["brain", *arguments])
     with pytest.raises(SystemExit) as ended:
         entry_point.main()
-    assert ended.value.code == 2
+    assert ended.value.code == status
     error = capsys.readouterr().err
-    assert "--url" in error
-    assert "Traceback" not in error
+    assert said in error
+    assert error.count("\n") == 1

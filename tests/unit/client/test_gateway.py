@@ -95,6 +95,12 @@ def test_a_stream_that_breaks_off_is_an_error(wire: Wire) -> None:
         list(gateway.ask([{"role": "user", "content": "?"}], collections=[]))
 
 
+def test_somebody_else_at_the_address_is_told_from_the_gateway(wire: Wire) -> None:
+    wire.on_call("GET", "/brain/v1/status", lambda _request: httpx.Response(200, text="<html>Welcome"))
+    with wire.gateway() as gateway, pytest.raises(GatewayError, match="not Corporate Brain"):
+        gateway.status()
+
+
 def test_an_error_inside_a_stream_is_raised_in_the_gateways_words(wire: Wire) -> None:
     wire.on_stream([text_chunk("Fi"), {"error": {"message": "The engine died."}}])
     with wire.gateway() as gateway, pytest.raises(GatewayError, match="The engine died"):

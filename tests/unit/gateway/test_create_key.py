@@ -1,11 +1,11 @@
-"""`python -m gateway create-key`: a key that opens the gateway, made without loading the gateway."""
+"""`python -m gateway create-key` and `set-quota`: done on the machine, without loading the gateway."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from gateway.backends.database import KeysTable
+from gateway.backends.database import KeysTable, UsageTable
 from gateway.domain.identity import hash_secret
 from services.chassis.auth import Role
 from services.chassis.database import Database
@@ -20,7 +20,7 @@ print(" ".join(sorted(sys.modules)))
 """
 
 
-def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, *arguments: str, command: str = "create-key") -> "subprocess.CompletedProcess[str]":
     (folder / "pepper").write_bytes(PEPPER)
     addresses = {
         f"BRAIN_GATEWAY_{room}_ADDRESS": "127.0.0.1:1" for room in ("INGESTION", "RETRIEVAL", "GENERATION", "CHAT")
@@ -31,7 +31,7 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         "BRAIN_GATEWAY_TOKEN_PRIVATE_KEY_FILE": str(folder / "none.pem"),
     }
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, "create-key", *arguments],
+        [sys.executable, "-c", COMMAND, command, *arguments],
         env={**os.environ, **addresses, **files},
         capture_output=True,
         text=True,
@@ -59,3 +59,19 @@ def test_a_grant_that_is_not_allowed_is_refused_with_its_reason(tmp_path: Path) 
     done = run(tmp_path, "--tenant", " ", "--subject", "ann", "--role", "curator")
     assert done.returncode == 1
     assert done.stderr.strip().endswith("tenant: ' ' is not allowed; give 1 to 128 characters.")
+
+
+async def test_a_quota_is_set_and_lifted(tmp_path: Path) -> None:
+    async def quota() -> int | None:
+        database = Database(f"sqlite:///{tmp_path}/room.db")
+        try:
+            return await UsageTable(database).quota("acme")
+        finally:
+            await database.close()
+
+    done = run(tmp_path, "--tenant", "acme", "--tokens-per-day", "1000", command="set-quota")
+    assert done.returncode == 0, done.stderr
+    assert await quota() == 1000
+    assert run(tmp_path, "--tenant", "acme", command="set-quota").returncode == 0
+    assert await quota() is None
+    assert run(tmp_path, "--tenant", "acme", "--tokens-per-day", "-1", command="set-quota").returncode == 1

@@ -77,15 +77,18 @@ async def test_a_bad_body_is_told_by_field_and_value(
 
 async def test_errors_have_one_shape_wherever_they_come_from(gateway: Assembled, key: str, serve: Serve) -> None:
     async def fail(call: Call) -> Reply:
-        raise {"n": NotFound("No such tea.", param="tea"), "u": Unavailable("Kettle away.", retry_after_s=1.5)}.get(
-            call.path["how"]
-        ) or RuntimeError("the secret is 42")
+        raise {
+            "n": NotFound("No such tea.", param="tea"),
+            "u": Unavailable("Kettle away.", retry_after_s=1.5),
+            "w": Unavailable("Gone."),
+        }.get(call.path["how"]) or RuntimeError("the secret is 42")
 
     serve(Route("GET", "/fail/{how}", fail, "Fail"))
     client = Client(gateway.app, key)
-    missing, away, crash = [await client.ask("GET", f"/fail/{how}") for how in "nux"]
+    missing, away, gone, crash = [await client.ask("GET", f"/fail/{how}") for how in "nuwx"]
     assert (missing.status, missing.json()["error"]["param"]) == (404, "tea")
     assert (away.status, away.headers["retry-after"]) == (503, "2")
+    assert (gone.status, gone.headers["retry-after"]) == (503, "1")
     assert crash.status == 500
     assert b"secret" not in crash.body
     nowhere = await client.ask("GET", "/nowhere")
@@ -141,6 +144,19 @@ async def test_a_body_that_does_not_come_is_given_up(gateway: Assembled, key: st
     assert answer.status == 408
 
 
+async def test_a_body_that_only_trickles_is_given_up(gateway: Assembled, key: str, serve: Serve) -> None:
+    serve(BREW)
+
+    async def trickle() -> AsyncGenerator[bytes, None]:
+        while True:
+            await asyncio.sleep(0.02)
+            yield b" "
+
+    async with asyncio.timeout(10):
+        answer = await Client(gateway.app, key).ask("POST", "/tea", trickle())
+    assert answer.status == 408
+
+
 async def test_the_same_request_twice_is_done_once(gateway: Assembled, key: str, serve: Serve) -> None:
     done = 0
 
@@ -181,6 +197,19 @@ async def test_the_same_request_at_the_same_time_is_a_conflict(gateway: Assemble
     assert (await Client(gateway.app, key).ask("POST", "/wait", b"", again)).status == 409
     go.set()
     assert (await first).status == 200
+
+
+async def test_nobody_is_answered_what_somebody_of_another_tenant_was(gateway: Assembled, serve: Serve) -> None:
+    async def tell(call: Call) -> Reply:
+        return json_reply({"tenant": call.caller.tenant})
+
+    serve(Route("POST", "/tell", tell, "Tell", creates=True))
+    # Names that read alike when they are only put side by side.
+    for tenant, subject in (("a/b", "c"), ("a", "b/c")):
+        grant = KeyGrant(tenant=tenant, subject=subject, roles=frozenset({Role.CONTRIBUTOR}))
+        _, secret = await gateway.services.keys.create(grant)
+        answer = await Client(gateway.app, secret).ask("POST", "/tell", b"", {"idempotency-key": "k"})
+        assert answer.json() == {"tenant": tenant}
 
 
 async def test_a_secret_is_not_kept_for_repetitions(gateway: Assembled, key: str, serve: Serve) -> None:
@@ -274,6 +303,24 @@ async def test_a_reader_who_takes_nothing_is_given_up(
     assert registry.get_sample_value("brain_http_streams_cut_total", {"reason": "stalled"}) == 1
 
 
+async def test_a_reader_who_does_not_take_the_end_is_given_up(
+    gateway: Assembled, key: str, serve: Serve, registry: CollectorRegistry
+) -> None:
+    client = Client(gateway.app, key)
+
+    async def produce() -> AsyncGenerator[bytes, None]:
+        yield b"a"
+        client.stuck = True
+
+    async def answer(call: Call) -> Stream:
+        return Stream(produce())
+
+    serve(Route("POST", "/stream", answer, "Stream", body=Body.JSON, makes_tokens=True))
+    async with asyncio.timeout(10):
+        await client.ask("POST", "/stream")
+    assert registry.get_sample_value("brain_http_streams_cut_total", {"reason": "stalled"}) == 1
+
+
 async def test_changes_and_refusals_are_written_down_without_content(
     gateway: Assembled, key: str, serve: Serve
 ) -> None:
@@ -285,6 +332,13 @@ async def test_changes_and_refusals_are_written_down_without_content(
     assert (good.action, good.object_id, good.status, good.subject) == ("POST /tea", "tea_1", 200, "ann")
     assert (bad.status, bad.reason) == (400, "invalid_input")
     assert "green" not in repr((good, bad))
+
+
+async def test_a_time_without_a_zone_is_one_of_utc(gateway: Assembled) -> None:
+    admin = KeyGrant(tenant="acme", subject="root", roles=frozenset({Role.ADMINISTRATOR}))
+    _, secret = await gateway.services.keys.create(admin)
+    for target in ("audit?before=2026-01-01T00:00:00", "usage?since=2026-01-01"):
+        assert (await Client(gateway.app, secret).ask("GET", f"/brain/v1/{target}")).status == 200
 
 
 async def test_a_tenants_tokens_of_a_day_are_limited(gateway: Assembled, key: str, serve: Serve) -> None:

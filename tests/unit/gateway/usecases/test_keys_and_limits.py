@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from gateway.usecases.keys import CreateKey, ListKeys, RevokeKey, RotateKey
 from gateway.usecases.limits import Limits
 from services.chassis.auth import Role
 from services.chassis.database import Database, migrate
-from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, Unauthenticated
+from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, RateLimited, Unauthenticated
 
 PEPPER = b"pepper"
 GRANT = KeyGrant(tenant="acme", subject="ann", roles=frozenset({Role.VIEWER}), groups=frozenset({"hr"}))
@@ -73,6 +74,10 @@ async def test_a_rotated_key_lives_on_for_the_overlap_only(keys: KeysTable) -> N
     await keys.end("acme", new.id, now - timedelta(hours=1))
     with pytest.raises(Conflict):
         await rotate("acme", new.id)
+    # The calendar has an end.
+    last = datetime.max.replace(tzinfo=UTC)
+    far, _ = await create(KeyGrant("acme", "ann", frozenset({Role.VIEWER}), expires_at=last))
+    assert (await rotate("acme", far.id))[0].grant.expires_at == last
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,8 @@ async def test_a_rotated_key_lives_on_for_the_overlap_only(keys: KeysTable) -> N
         (KeyGrant("acme", " ", frozenset({Role.VIEWER})), "subject"),
         (KeyGrant("acme", "ann", frozenset()), "roles"),
         (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), requests_per_minute=0), "requests_per_minute"),
+        (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), requests_per_minute=2**63), "requests_per_minute"),
+        (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), max_concurrent=2**63), "max_concurrent"),
         (KeyGrant("acme", "ann", frozenset({Role.VIEWER}), expires_at=datetime(2001, 1, 1, tzinfo=UTC)), "expires_at"),
     ],
 )
@@ -101,9 +108,16 @@ async def test_keys_are_listed_by_tenant_in_pages(keys: KeysTable) -> None:
     assert ([key.id for key in rest.items], rest.has_more) == ([made[0]], False)
 
 
+def limits_of(**given: Any) -> Limits:
+    """Return limits that are far away but for those given."""
+    each = {"requests_per_minute": 1000, "max_concurrent": 1000}
+    together = {"tenant_requests_per_minute": 1000, "tenant_max_concurrent": 1000, "max_in_flight": 1000}
+    return Limits(**(each | together | given))
+
+
 def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
     clock = [0.0]
-    limits = Limits(requests_per_minute=60, max_concurrent=1, max_in_flight=1, clock=lambda: clock[0])
+    limits = limits_of(requests_per_minute=60, clock=lambda: clock[0])
     key = ApiKey("key_1", GRANT, "cb-…", datetime.now(UTC))
     assert all(limits.take(key)[1] for _ in range(60))
     state, allowed = limits.take(key)
@@ -118,9 +132,25 @@ def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
 
 
 def test_all_keys_together_are_limited_too() -> None:
-    limits = Limits(requests_per_minute=60, max_concurrent=5, max_in_flight=1)
+    limits = limits_of(max_in_flight=1)
     one, two = (ApiKey(name, GRANT, "cb-…", datetime.now(UTC)) for name in ("key_1", "key_2"))
     with limits.running(one), pytest.raises(Overloaded), limits.running(two):
         pass
     with limits.running(two):
+        pass
+
+
+def test_the_keys_of_a_tenant_share_its_limits() -> None:
+    def key(name: str, tenant: str) -> ApiKey:
+        grant = KeyGrant(tenant, "ann", frozenset({Role.VIEWER}), requests_per_minute=100, max_concurrent=100)
+        return ApiKey(name, grant, "cb-…", datetime.now(UTC))
+
+    one, two, other = key("key_1", "acme"), key("key_2", "acme"), key("key_3", "globex")
+    limits = limits_of(tenant_requests_per_minute=3, tenant_max_concurrent=2, clock=lambda: 0.0)
+    assert [limits.take(each)[1] for each in (one, two, one, two, other)] == [True, True, True, False, True]
+    assert limits.take(two)[0].limit == 3
+    running = limits.running
+    with running(one), running(two), running(other), pytest.raises(RateLimited, match="tenant"), running(one):
+        pass
+    with limits.running(one), limits.running(one):
         pass

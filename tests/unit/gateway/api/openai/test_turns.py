@@ -68,6 +68,8 @@ def test_grounding_rides_beside_openais_fields() -> None:
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"function_call": {"name": "f"}}, "function_call"),
+        ({"messages": [{"role": "assistant", "content": "x", "function_call": {"name": "f"}}, *HELLO]}, "messages[0]"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"top_logprobs": 2}, "top_logprobs"),

@@ -93,3 +93,10 @@ def test_json_satisfies_its_schema() -> None:
     assert json.loads(as_json("hello b", json.dumps(schema))) == {"kind": "b", "items": [4, 4], "note": "hel"}
     with pytest.raises(InvalidInput):
         as_json("x", '{"$ref": "#"}')
+
+
+@pytest.mark.parametrize("schema", [{"type": []}, {"enum": []}, {"allOf": [1]}, {"properties": [1]}, {"maxLength": {}}])
+def test_what_is_no_schema_is_refused(schema: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        as_json("x", json.dumps(schema))
+    assert refused.value.param == "json_schema"
