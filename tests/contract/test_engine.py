@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import os
+import re
+import signal
 import struct
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 
 from brain.types.v1 import sampling_pb2 as types
 from services.chassis.auth import Role
-from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, PermissionDenied
+from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, PermissionDenied, Unavailable
+from services.chassis.rpc.client import connect, is_serving
 from services.generation.settings import user_cache
 from tests.generation_client import Client, GenerationRoom, conversation, running_generation
 from tests.tiny_adapter import write_adapter
@@ -68,6 +71,48 @@ async def test_greedy_and_seeded_draws_repeat(client: Client) -> None:
     assert greedy[0].ids() == greedy[1].ids()
     drawn = [await client.ask(conversation(QUESTION), temperature=1.2, seed=11, max_tokens=8) for _ in range(2)]
     assert drawn[0].ids() == drawn[1].ids()
+
+
+@pytest.mark.engine
+async def test_every_way_of_drawing_reaches_the_real_engine(engine_room: GenerationRoom) -> None:
+    async with engine_room.client() as client:
+        greedy, *narrowed = [
+            # Where nothing but the likeliest is left, however hot, the answer is the greedy one.
+            (await client.ask(conversation(QUESTION), max_tokens=8, **given)).ids()
+            for given in (
+                {"temperature": 0},
+                {"temperature": 2.0, "top_k": 1},
+                {"temperature": 2.0, "top_p": 1e-6},
+                {"temperature": 2.0, "min_p": 1.0},
+            )
+        ]
+        assert all(ids == greedy for ids in narrowed)
+        hot = [(await client.ask(conversation(QUESTION), max_tokens=8, temperature=2.0, seed=n)).ids() for n in (1, 2)]
+        assert hot[0] != hot[1]
+        story = conversation("Write a story about a fox and the moon.")
+        plain, *penalised = await asyncio.gather(
+            *(
+                client.ask(story, max_tokens=40, temperature=0, **penalty)  # type: ignore[arg-type]
+                for penalty in (
+                    {},
+                    {"frequency_penalty": 2.0},
+                    {"presence_penalty": 2.0},
+                    {"repetition_penalty": 2.0},
+                )
+            )
+        )
+        assert plain.text() not in {answer.text() for answer in penalised}
+        found = await client.ask(conversation(QUESTION), max_tokens=8, temperature=0, json_object=True)
+        assert found.text().lstrip().startswith("{")
+
+
+@pytest.mark.engine
+async def test_the_real_engines_own_metrics_are_shown(engine_room: GenerationRoom) -> None:
+    shown = engine_room.metrics()
+    page = (ROOT / "docs" / "telemetry" / "generation.md").read_text()
+    named = re.findall(r"`(vllm:\w+)`", page)
+    assert len(named) >= 3
+    assert [name for name in named if f"\n{name}{{" not in shown] == []
 
 
 async def test_max_tokens_cuts_and_ignore_eos_goes_on_until_then(client: Client) -> None:
@@ -341,6 +386,22 @@ async def test_a_full_room_says_when_to_come_again(tmp_path: Path) -> None:
                 await stream.aclose()
             await idle(room)
             assert (await client.ask(QUESTION, max_tokens=1)).text()
+
+
+async def test_a_stream_finishes_while_the_room_ends(tmp_path: Path) -> None:
+    with running_generation(tmp_path, "scripted://?mode=paced&rate=20&tokens=40", drain_s=60) as room:
+        async with room.client() as client, room.client() as late:
+            stream = client.stream(QUESTION)
+            messages = [await anext(stream)]
+            os.kill(room.pid, signal.SIGTERM)
+            async with connect(room.address) as probe:
+                while await is_serving(probe):
+                    await asyncio.sleep(0.05)
+            with pytest.raises(Unavailable):
+                await late.ask(QUESTION)
+            messages += [message async for message in stream]
+    assert messages[-1].finish_reason == types.FINISH_REASON_STOP
+    assert messages[-1].usage.completion_tokens == 40
 
 
 async def idle(room: GenerationRoom) -> None:
