@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-import re
 import signal
 import struct
 import subprocess
@@ -71,48 +70,6 @@ async def test_greedy_and_seeded_draws_repeat(client: Client) -> None:
     assert greedy[0].ids() == greedy[1].ids()
     drawn = [await client.ask(conversation(QUESTION), temperature=1.2, seed=11, max_tokens=8) for _ in range(2)]
     assert drawn[0].ids() == drawn[1].ids()
-
-
-@pytest.mark.engine
-async def test_every_way_of_drawing_reaches_the_real_engine(engine_room: GenerationRoom) -> None:
-    async with engine_room.client() as client:
-        greedy, *narrowed = [
-            # Where nothing but the likeliest is left, however hot, the answer is the greedy one.
-            (await client.ask(conversation(QUESTION), max_tokens=8, **given)).ids()
-            for given in (
-                {"temperature": 0},
-                {"temperature": 2.0, "top_k": 1},
-                {"temperature": 2.0, "top_p": 1e-6},
-                {"temperature": 2.0, "min_p": 1.0},
-            )
-        ]
-        assert all(ids == greedy for ids in narrowed)
-        hot = [(await client.ask(conversation(QUESTION), max_tokens=8, temperature=2.0, seed=n)).ids() for n in (1, 2)]
-        assert hot[0] != hot[1]
-        story = conversation("Write a story about a fox and the moon.")
-        plain, *penalised = await asyncio.gather(
-            *(
-                client.ask(story, max_tokens=40, temperature=0, **penalty)  # type: ignore[arg-type]
-                for penalty in (
-                    {},
-                    {"frequency_penalty": 2.0},
-                    {"presence_penalty": 2.0},
-                    {"repetition_penalty": 2.0},
-                )
-            )
-        )
-        assert plain.text() not in {answer.text() for answer in penalised}
-        found = await client.ask(conversation(QUESTION), max_tokens=8, temperature=0, json_object=True)
-        assert found.text().lstrip().startswith("{")
-
-
-@pytest.mark.engine
-async def test_the_real_engines_own_metrics_are_shown(engine_room: GenerationRoom) -> None:
-    shown = engine_room.metrics()
-    page = (ROOT / "docs" / "telemetry" / "generation.md").read_text()
-    named = re.findall(r"`(vllm:\w+)`", page)
-    assert len(named) >= 3
-    assert [name for name in named if f"\n{name}{{" not in shown] == []
 
 
 async def test_max_tokens_cuts_and_ignore_eos_goes_on_until_then(client: Client) -> None:
