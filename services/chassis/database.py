@@ -41,7 +41,7 @@ class Database:
         if scheme == "sqlite":
             self.engine = _sqlite(rest.removeprefix("/"))
         elif scheme == "postgresql":
-            self.engine = create_async_engine(f"postgresql+asyncpg://{rest}", pool_pre_ping=True)
+            self.engine = create_async_engine(f"postgresql+asyncpg://{rest}", pool_pre_ping=True, hide_parameters=True)
         else:
             raise InvalidInput(f"database_url: {scheme!r} is not offered; use sqlite:///PATH or postgresql://…")
 
@@ -80,7 +80,8 @@ class Database:
 
 
 def _sqlite(path: str) -> AsyncEngine:
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+    # Errors are logged, and parameters are what people wrote.
+    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}, "hide_parameters": True}
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     else:

@@ -8,9 +8,13 @@ from typing import Any
 
 import structlog
 
+from services.chassis.errors import BrainError, InvalidInput, Unsupported
+
 __all__ = ["Lifecycle", "run"]
 
 _log = structlog.get_logger()
+# As `settings.load` ends it: another start with the same settings would end the same.
+_BAD_SETTINGS = 2
 
 
 class Lifecycle:
@@ -83,5 +87,13 @@ class Lifecycle:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main coroutine to its end."""
-    asyncio.run(work)
+    """Run a process's main coroutine to its end.
+
+    Raises:
+        SystemExit: It could not start; the log says why. Status 2 for what is set wrongly, 1 for everything else.
+    """
+    try:
+        asyncio.run(work)
+    except BrainError as error:
+        _log.error("cannot_start", reason=error.message, private=error.private)
+        raise SystemExit(_BAD_SETTINGS if isinstance(error, InvalidInput | Unsupported) else 1) from error

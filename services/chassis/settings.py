@@ -1,10 +1,11 @@
 """Settings: one frozen object for each room, read from the environment once, in `__main__`."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
-from pydantic import ValidationError
+from pydantic import FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["RoomSettings", "load", "room_config"]
@@ -12,7 +13,8 @@ __all__ = ["RoomSettings", "load", "room_config"]
 
 def room_config(room: str) -> SettingsConfigDict:
     """Return the configuration of a room's settings: environment variables `BRAIN_<ROOM>_<FIELD>`, frozen."""
-    return SettingsConfigDict(env_prefix=f"BRAIN_{room}_", frozen=True, extra="ignore")
+    # Lists are decoded by a validator of ours: what pydantic says of one that is no JSON names no variable.
+    return SettingsConfigDict(env_prefix=f"BRAIN_{room}_", frozen=True, extra="ignore", enable_decoding=False)
 
 
 class RoomSettings(BaseSettings):
@@ -37,12 +39,26 @@ class RoomSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     otlp_endpoint: str = ""
-    token_public_key_files: tuple[Path, ...] = ()
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_ca_file: Path | None = None
+    token_public_key_files: tuple[FilePath, ...] = ()
+    tls_cert_file: FilePath | None = None
+    tls_key_file: FilePath | None = None
+    tls_ca_file: FilePath | None = None
     state_dir: Path = Path(".brain")
     drain_s: float = 10.0
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _decoded(cls, value: Any, field: ValidationInfo) -> Any:
+        """Return a list of the environment as one; anything else as it is."""
+        if not isinstance(value, str) or get_origin(cls.model_fields[str(field.field_name)].annotation) is not tuple:
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, list):
+            raise ValueError('use a JSON list: ["one", "two"]')  # noqa: TRY004  the only kind that pydantic collects
+        return found
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)
@@ -55,6 +71,7 @@ def load(kind: type[Settings]) -> Settings:
     except ValidationError as error:
         prefix = kind.model_config.get("env_prefix", "")
         for fault in error.errors(include_url=False):
-            name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
-            sys.stderr.write(f"{name}: {fault['msg']} (got {fault.get('input')!r})\n")
+            name = prefix + str(fault["loc"][0]).upper()
+            said = fault["msg"].removeprefix("Value error, ")
+            sys.stderr.write(f"{name}: {said} (got {str(fault['input'])!r})\n")
         raise SystemExit(2) from error

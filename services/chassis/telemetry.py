@@ -17,13 +17,15 @@ from services.chassis.settings import RoomSettings
 __all__ = ["continued_trace", "current_traceparent", "start_telemetry", "tracer"]
 
 VERSION = "0.1.0"
+# How long the last spans may take at the end of a process: less than any supervisor waits before it kills.
+_LAST_SPANS_MS = 2_000
 
 
 def start_telemetry(room: str, settings: RoomSettings, registry: CollectorRegistry | None = None) -> None:
     """Begin to send traces (when a collector is set) and to serve metrics (when an address is set).
 
-    Loss of the collector never slows or breaks a request: spans go out in batches from a thread of their own, and what
-    does not fit the queue is dropped.
+    Loss of the collector never slows or breaks a request, nor the end of the process: spans go out in batches from a
+    thread of their own, and what does not fit the queue, or cannot be sent in a moment at the end, is dropped.
     """
     from prometheus_client import REGISTRY  # noqa: PLC0415  the default is chosen here, not at import
 
@@ -36,11 +38,19 @@ def start_telemetry(room: str, settings: RoomSettings, registry: CollectorRegist
         )
 
         endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        provider.add_span_processor(_Batches(OTLPSpanExporter(endpoint=endpoint)))
     trace.set_tracer_provider(provider)
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
         start_http_server(int(port), addr=host or "127.0.0.1", registry=chosen)
+
+
+class _Batches(BatchSpanProcessor):
+    """Sends spans in batches; at the end of the process it tries for a moment only."""
+
+    def shutdown(self) -> None:
+        """Send what is left; the SDK itself would wait 30 s for a collector that is away."""
+        self._batch_processor.shutdown(timeout_millis=_LAST_SPANS_MS)
 
 
 def tracer(name: str) -> Tracer:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.chassis.errors import InvalidInput
+
 __all__ = ["ROOMS", "Addresses", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
 
 # Callees before callers, so that a room finds whom it needs.
@@ -84,7 +86,12 @@ class StackPlan:
 
 
 def free_addresses(http_port: int) -> dict[str, Addresses]:
-    """Return loopback addresses for every room; the gateway's HTTP port is `http_port` unless that is 0."""
+    """Return loopback addresses for every room; the gateway's HTTP port is `http_port` unless that is 0.
+
+    Raises:
+        InvalidInput: Nobody can listen on `http_port`.
+    """
+    _check_port(http_port)
     with ExitStack() as held:
         # All sockets are held until the last is chosen, so that no port is given twice.
         def free() -> str:
@@ -96,6 +103,19 @@ def free_addresses(http_port: int) -> dict[str, Addresses]:
     if http_port:
         addresses["gateway"] = Addresses(serving=f"127.0.0.1:{http_port}", metrics=addresses["gateway"].metrics)
     return addresses
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as listener:
+        # As the gateway does: what lingers of connections to an earlier stack is no hindrance.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not 0 to 65535"
+            raise InvalidInput(
+                f"port: {port} cannot be listened on ({reason}); choose another, or 0 for a free one.", param="port"
+            ) from error
 
 
 def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited: Mapping[str, str]) -> StackPlan:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from services.chassis.auth import generate_key_pair
-from services.chassis.errors import BrainError, Conflict
+from services.chassis.errors import BrainError, Conflict, InvalidInput
 from services.chassis.logging import start_logging
 from services.local.plan import RoomPlan, StackPlan, free_addresses, plan_stack
 from services.local.supervisor import Supervisor
@@ -139,9 +139,17 @@ def _only_one(state_dir: Path) -> Iterator[None]:
 
     Raises:
         Conflict: Another stack holds it.
+        InvalidInput: It cannot be written to.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        held = (state_dir / "lock").open("w")
+    except OSError as error:
+        raise InvalidInput(
+            f"state-dir: {str(state_dir)!r} cannot be written to ({error.strerror}); choose another folder.",
+            param="state-dir",
+        ) from error
+    with held as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

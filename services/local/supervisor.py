@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.chassis.errors import Unavailable
+from services.chassis.errors import BrainError, Unavailable
 from services.chassis.rpc.client import connect, is_serving
 from services.local.plan import RoomPlan, StackPlan
 
@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 _STABLE_S: Final = 20.0
 _MAX_PAUSE_S: Final = 10.0
 _PROBE_PAUSE_S: Final = 0.2
-# Exit status of a room that cannot read its settings: another start would end the same.
+# Exit status of a room whose settings are wrong: another start would end the same.
 _BAD_SETTINGS: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -58,6 +58,8 @@ class Supervisor:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._restarts: dict[str, int] = {room.name: 0 for room in plan.rooms}
         self._ready: dict[str, asyncio.Event] = {room.name: asyncio.Event() for room in plan.rooms}
+        # Rooms that have been ready: their settings are good.
+        self._proven: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
 
@@ -70,7 +72,9 @@ class Supervisor:
         """
         self._failed = asyncio.get_running_loop().create_future()
         for room in self._plan.rooms:
-            self._tasks.append(asyncio.create_task(self._keep(room), name=room.name))
+            task = asyncio.create_task(self._keep(room), name=room.name)
+            task.add_done_callback(self._on_kept)
+            self._tasks.append(task)
         ready = asyncio.create_task(self._all_ready())
         await asyncio.wait([ready, self._failed], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if self._failed.done():
@@ -88,10 +92,10 @@ class Supervisor:
             await event.wait()
 
     async def wait_failed(self) -> None:
-        """Wait until a room refuses to run at all.
+        """Wait until a room cannot be kept running.
 
         Raises:
-            Unavailable: It does.
+            Unavailable: It refuses its settings, or the machine does not let it be started.
         """
         if self._failed is not None:
             await asyncio.shield(self._failed)
@@ -110,7 +114,11 @@ class Supervisor:
             (self._plan.state_dir / "local.json").unlink()
 
     async def _keep(self, room: RoomPlan) -> None:
-        """Run one room for ever: start, watch, start again."""
+        """Run one room for ever: start, watch, start again.
+
+        Raises:
+            Unavailable: It refuses its settings.
+        """
         pause_s = 0.0
         while True:
             await asyncio.sleep(pause_s)
@@ -122,18 +130,26 @@ class Supervisor:
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)
-            was_ready = self._ready[room.name].is_set()
             self._ready[room.name].clear()
             # What the room had started (engine workers, parser children) must not outlive it.
             _kill_group(process)
             self._on_progress(room.name, f"died ({status})")
             _log.warning("room_died", name=room.name, status=status, restarts=self._restarts[room.name])
-            if status == _BAD_SETTINGS and not was_ready and self._failed is not None and not self._failed.done():
-                self._failed.set_exception(Unavailable(f"{room.name} cannot start:\n{_tail(room.log_file)}"))
-                return
+            if status == _BAD_SETTINGS and room.name not in self._proven:
+                raise Unavailable(f"{room.name} cannot start:\n{_tail(room.log_file)}")
             lived_s = time.monotonic() - began
             pause_s = 0.0 if lived_s > _STABLE_S else min(_MAX_PAUSE_S, max(0.25, pause_s * 2))
             self._restarts[room.name] += 1
+
+    def _on_kept(self, task: asyncio.Task[None]) -> None:
+        """Fail as a whole when a room is not kept running any more, whatever the reason (a full disk, no process left)."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._failed is None or self._failed.done():
+            return
+        if not isinstance(error, BrainError):
+            _log.error("room_not_kept", name=task.get_name(), exc_info=error)
+            error = Unavailable(f"{task.get_name()} cannot be kept running: {error}")
+        self._failed.set_exception(error)
 
     async def _launch(self, room: RoomPlan) -> asyncio.subprocess.Process:
         self._on_progress(room.name, "starting")
@@ -156,6 +172,7 @@ class Supervisor:
         while not await _is_ready(room):  # noqa: ASYNC110  another process: there is no event to wait for
             await asyncio.sleep(_PROBE_PAUSE_S)
         self._ready[room.name].set()
+        self._proven.add(room.name)
         self._on_progress(room.name, "ready")
         self._write_state(ready=all(event.is_set() for event in self._ready.values()))
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from brain.types.v1 import sampling_pb2 as types
 from services.chassis.auth import Role
-from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, PermissionDenied
+from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, PermissionDenied, Unavailable
+from services.chassis.rpc.client import connect, is_serving
 from services.generation.settings import user_cache
 from tests.generation_client import Client, GenerationRoom, conversation, running_generation
 from tests.tiny_adapter import write_adapter
@@ -341,6 +343,22 @@ async def test_a_full_room_says_when_to_come_again(tmp_path: Path) -> None:
                 await stream.aclose()
             await idle(room)
             assert (await client.ask(QUESTION, max_tokens=1)).text()
+
+
+async def test_a_stream_finishes_while_the_room_ends(tmp_path: Path) -> None:
+    with running_generation(tmp_path, "scripted://?mode=paced&rate=20&tokens=40", drain_s=60) as room:
+        async with room.client() as client, room.client() as late:
+            stream = client.stream(QUESTION)
+            messages = [await anext(stream)]
+            os.kill(room.pid, signal.SIGTERM)
+            async with connect(room.address) as probe:
+                while await is_serving(probe):
+                    await asyncio.sleep(0.05)
+            with pytest.raises(Unavailable):
+                await late.ask(QUESTION)
+            messages += [message async for message in stream]
+    assert messages[-1].finish_reason == types.FINISH_REASON_STOP
+    assert messages[-1].usage.completion_tokens == 40
 
 
 async def idle(room: GenerationRoom) -> None:

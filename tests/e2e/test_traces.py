@@ -1,24 +1,27 @@
-"""One trace leads from HTTP through every room, and an upload's trace through the event log to the index."""
+"""What is seen from outside: traces through every room and the event log, metrics, logs, and that all is documented."""
 
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.local.plan import ROOMS
 from tests.running_stack import RunningStack, indexed, new_collection, running_stack, upload
+from tests.telemetry_pages import DOCS, metrics, spans
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass
 class Collector:
-    """An OTLP receiver that keeps (room, span name) by trace id."""
+    """An OTLP receiver that keeps (room, span name) by trace id, and the attributes of each."""
 
     spans: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    names: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -31,6 +34,7 @@ class Collector:
                     for span in scope.spans:
                         entry = (names["service.name"].removeprefix("brain-"), span.name)
                         self.spans.setdefault(span.trace_id.hex(), set()).add(entry)
+                        self.names.setdefault(entry, set()).update(a.key for a in span.attributes)
                         self.attributes |= {a.value.string_value for a in span.attributes}
 
     def rooms(self, trace: set[tuple[str, str]]) -> set[str]:
@@ -105,3 +109,22 @@ def test_logs_hold_no_text_of_documents_or_questions(traced: RunningStack) -> No
         said = log.read_text()
         assert "heliotrope" not in said, log.name
         assert "opens the vault" not in said, log.name
+
+
+def test_every_span_and_its_attributes_are_documented(traced: RunningStack, collector: tuple[Collector, str]) -> None:
+    common = spans(DOCS / "telemetry.md")
+    for (room, name), attributes in collector[0].names.items():
+        # A page of a room may add to what the common one says.
+        found = [one for one in [*spans(DOCS / "telemetry" / f"{room}.md"), *common] if one.is_of(name)]
+        assert found, f"{room} makes a span {name!r} that no page names"
+        assert attributes <= set().union(*(one.attributes for one in found)), (room, name)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_running_room_shows_the_documented_metrics_and_no_others(traced: RunningStack, room: str) -> None:
+    text = httpx.get(f"http://{traced.state['rooms'][room]['metrics']}/metrics", timeout=10).text
+    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE brain_")}
+    pages = metrics(DOCS / "telemetry.md") | metrics(DOCS / "telemetry" / f"{room}.md")
+    # An info metric ends in _info; when a series began is told beside counters and histograms.
+    wanted = {one.name for one in pages if room != "gateway" or not one.name.startswith("brain_grpc_server")}
+    assert {name for name in shown if not name.endswith("_created")} == wanted

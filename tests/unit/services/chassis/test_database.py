@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from services.chassis.database import Database, migrate
 from services.chassis.errors import InvalidInput
@@ -54,6 +55,17 @@ async def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
             raise RuntimeError("spilled")
     async with database.connect() as connection:
         assert (await connection.execute(text("select * from pots"))).all() == []
+    await database.close()
+
+
+async def test_what_was_to_be_written_stands_in_no_error() -> None:
+    # Errors are logged: a question or a title must not come along.
+    database = Database("sqlite://")
+    with pytest.raises(IntegrityError) as caught:
+        async with database.begin() as connection:
+            await connection.execute(text("create table pots (name text, litres integer not null)"))
+            await connection.execute(text("insert into pots values (:name, null)"), {"name": "the secret pot"})
+    assert "secret" not in str(caught.value) + repr(caught.value)
     await database.close()
 
 
