@@ -301,18 +301,22 @@ class Gateway:
         await reply.send(exchange.send)
 
     def _note(self, exchange: Exchange, call: Call | None, status: int, reason: str = "") -> None:
-        """Write to the audit log: changes, questions, and every refusal; plain reading is in the access metrics."""
+        """Write to the audit log: changes, questions, and refusals of a known key; plain reading is in the access metrics.
+
+        Who has no good key belongs to no tenant whose log this could be, and must not be able to fill it; the metric of
+        refusals counts them.
+        """
         route, key = exchange.route, exchange.key
         exchange.noted = True
-        if route is None or (route.method == "GET" and status not in {401, 403, 429}):
+        if route is None or key is None or (route.method == "GET" and status not in {401, 403, 429}):
             return
         self._ledger.note(
             AuditEntry(
                 at=datetime.now(UTC),
                 request_id=exchange.request_id,
-                tenant=key.grant.tenant if key else "",
-                subject=key.grant.subject if key else "",
-                key_id=key.id if key else "",
+                tenant=key.grant.tenant,
+                subject=key.grant.subject,
+                key_id=key.id,
                 action=route.name,
                 object_id=call.object_id if call else "",
                 status=status,

@@ -334,6 +334,17 @@ async def test_changes_and_refusals_are_written_down_without_content(
     assert "green" not in repr((good, bad))
 
 
+async def test_strangers_are_counted_and_cannot_fill_the_audit_log(
+    gateway: Assembled, serve: Serve, registry: CollectorRegistry
+) -> None:
+    serve(BREW)
+    for _ in range(3):
+        assert (await Client(gateway.app, "cb-guessed").ask("POST", "/tea", b'{"kind":"green"}')).status == 401
+    await gateway.ledger.flush()
+    assert not await gateway.services.audit.read("", limit=10)
+    assert registry.get_sample_value("brain_authz_denied_total", {"reason": "unauthenticated"}) == 3
+
+
 async def test_a_time_without_a_zone_is_one_of_utc(gateway: Assembled) -> None:
     admin = KeyGrant(tenant="acme", subject="root", roles=frozenset({Role.ADMINISTRATOR}))
     _, secret = await gateway.services.keys.create(admin)
