@@ -127,6 +127,14 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
         inherited: Environment to pass on; its `BRAIN_…` variables win over the plan's.
     """
     state = state_dir.resolve()
+    # Where a room is told to listen is where the others, and the supervisor, look for it.
+    addresses = {
+        name: Addresses(
+            serving=inherited.get(f"BRAIN_{name.upper()}_LISTEN", planned.serving),
+            metrics=inherited.get(f"BRAIN_{name.upper()}_METRICS_LISTEN", planned.metrics),
+        )
+        for name, planned in addresses.items()
+    }
     rooms = []
     for name in ROOMS:
         settings = {

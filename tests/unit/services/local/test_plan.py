@@ -30,6 +30,13 @@ def test_what_the_user_sets_wins(tmp_path: Path) -> None:
     assert chat.environment["PATH"] == "/bin"
 
 
+def test_a_room_is_looked_for_where_it_is_told_to_listen(tmp_path: Path) -> None:
+    inherited = {"BRAIN_RETRIEVAL_LISTEN": "127.0.0.1:7777"}
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited)
+    assert plan.room("retrieval").addresses == Addresses("127.0.0.1:7777", ADDRESSES["retrieval"].metrics)
+    assert plan.room("chat").environment["BRAIN_CHAT_RETRIEVAL_ADDRESS"] == "127.0.0.1:7777"
+
+
 def test_only_the_gateway_gets_the_key_that_signs(tmp_path: Path) -> None:
     plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
     holders = [room.name for room in plan.rooms if any("internal.pem" in value for value in room.environment.values())]
