@@ -63,7 +63,7 @@ def _create_key(asked: argparse.Namespace) -> None:
         roles=frozenset(Role(role) for role in asked.role),
         groups=frozenset(asked.group),
         name=asked.name,
-        expires_at=None if asked.expires_days is None else datetime.now(UTC) + timedelta(days=asked.expires_days),
+        expires_at=None if asked.expires_days is None else _in_days(asked.expires_days),
         requests_per_minute=asked.requests_per_minute,
         max_concurrent=asked.max_concurrent,
     )
@@ -71,6 +71,13 @@ def _create_key(asked: argparse.Namespace) -> None:
         sys.stdout.write(asyncio.run(create_key(load(GatewaySettings), grant)) + "\n")
     except BrainError as error:
         raise SystemExit(error.message) from error
+
+
+def _in_days(days: float) -> datetime:
+    try:
+        return datetime.now(UTC) + timedelta(days=days)
+    except (OverflowError, ValueError) as error:
+        raise SystemExit(f"--expires-days: {days:g} is not allowed; the calendar ends with the year 9999.") from error
 
 
 def _set_quota(asked: argparse.Namespace) -> None:

@@ -246,7 +246,7 @@ def answers(question: str, statement: str) -> bool:
 
     "Osprey is led by Mirela Costin" may stand in the documents and yet answer nothing of "Who is her deputy?".
     """
-    if _YES_OR_NO.match(question):
+    if any(_YES_OR_NO.match(sentence.text) for sentence in sentences(question)):
         return True
     asked = {token.stem for token in tokens(question)}
     new = any(token.stem not in asked and not token.is_generic for token in content(statement))

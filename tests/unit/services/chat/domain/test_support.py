@@ -20,6 +20,7 @@ MODEL = Model(weights=(4.0, 1.0, 3.0, 1.0), bias=-6.0, answer=0.2, sure=0.6)
         ("How many desks are there?", "There are many desks in the office.", False),
         ("Where do visitors leave their bags?", "In the blue locker.", True),
         ("Is golf covered?", "Golf is covered.", True),
+        ("I travel in May. Is golf covered?", "Golf is covered.", True),
         ("What does E23 mean?", "The memory is full.", True),
     ],
 )
