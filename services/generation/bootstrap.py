@@ -13,13 +13,15 @@ from brain.generation.v1 import generation_pb2_grpc, model_pb2_grpc
 from services.chassis.database import Database, migrate
 from services.chassis.errors import Unsupported
 from services.chassis.lifecycle import Lifecycle
+from services.chassis.models.folder import PACKAGED, open_model
+from services.chassis.models.packaged import PACKAGED_WINDOW
 from services.chassis.rpc.server import RpcServer
 from services.generation.api import GenerationServicer, ModelServicer
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
 from services.generation.backends.adapter_table import SqlAdapterTable
 from services.generation.policy import POLICY
 from services.generation.ports import Engine
-from services.generation.settings import PACKAGED, GenerationSettings
+from services.generation.settings import GenerationSettings
 from services.generation.telemetry import Metrics
 from services.generation.usecases import Adapters, Admission, CountTokens, Generate, ScoreContinuations, WatchEngine
 
@@ -165,22 +167,15 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
     if settings.offline or packaged or _is_folder(settings.model):
         os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
-    from services.generation.backends.packaged_model import (  # noqa: PLC0415  after the environment
-        PACKAGED_NAME,
-        PACKAGED_WINDOW,
-        packaged_model,
-    )
-
-    model = str(await packaged_model(settings.cache_dir)) if packaged else settings.model
+    base = await open_model(settings.model, cache=settings.cache_dir, served_name=settings.served_name)
     _log.info("engine_starting", model=settings.model)
 
-    from services.generation.backends.vllm import VllmEngine, VllmOptions, model_folder  # noqa: PLC0415
+    from services.generation.backends.vllm import VllmEngine, VllmOptions  # noqa: PLC0415  after the environment
 
-    folder = await asyncio.to_thread(model_folder, model)
-    shapes = await asyncio.to_thread(base_shapes, folder)
+    shapes = await asyncio.to_thread(base_shapes, base.folder)
     options = VllmOptions(
-        model=str(folder),
-        name=settings.served_name or (PACKAGED_NAME if packaged else _base_name(settings.model)),
+        model=str(base.folder),
+        name=base.name,
         dtype=settings.dtype,
         max_model_len=settings.max_model_len or (PACKAGED_WINDOW if packaged else 0),
         lora_modules=tuple(sorted(_adaptable(shapes))),
@@ -206,8 +201,3 @@ def _adaptable(shapes: Shapes) -> frozenset[str]:
 
 def _is_folder(model: str) -> bool:
     return Path(model).is_dir()
-
-
-def _base_name(model: str) -> str:
-    """Return a folder's own name, or a hub name as it is."""
-    return Path(model).resolve().name if _is_folder(model) else model

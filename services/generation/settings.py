@@ -1,21 +1,14 @@
 """Settings of the generation room: environment variables `BRAIN_GENERATION_…`."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from services.chassis.models.folder import PACKAGED, user_cache
 from services.chassis.settings import RoomSettings, room_config
 
-__all__ = ["GenerationSettings", "user_cache"]
-
-PACKAGED = "packaged"
-
-
-def user_cache() -> Path:
-    """Return this product's folder in the user's cache (XDG Base Directory)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corporate-brain"
+__all__ = ["GenerationSettings"]
 
 
 class GenerationSettings(RoomSettings):

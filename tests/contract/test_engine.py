@@ -16,8 +16,8 @@ import pytest
 from brain.types.v1 import sampling_pb2 as types
 from services.chassis.auth import Role
 from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, PermissionDenied, Unavailable
+from services.chassis.models.folder import user_cache
 from services.chassis.rpc.client import connect, is_serving
-from services.generation.settings import user_cache
 from tests.generation_client import Client, GenerationRoom, conversation, running_generation
 from tests.tiny_adapter import write_adapter
 

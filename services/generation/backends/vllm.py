@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -40,7 +39,7 @@ from services.generation.domain import (
     Work,
 )
 
-__all__ = ["VllmEngine", "VllmOptions", "model_folder"]
+__all__ = ["VllmEngine", "VllmOptions"]
 
 _log = structlog.get_logger()
 _FINISH: Final = {"stop": Finish.STOP, "length": Finish.LENGTH, "abort": Finish.CANCELLED, "error": Finish.ERROR}
@@ -368,25 +367,3 @@ def _failed(error: EngineGenerateError) -> BrainError:
 def _reason(error: BaseException) -> str:
     """Return the engine's own words, without a traceback it may carry and not at any length."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:_MAX_REASON_CHARS]
-
-
-def model_folder(model: str) -> Path:
-    """Return where a model's files lie on this machine, fetched from the hub where they do not.
-
-    Raises:
-        InvalidInput: There is no such folder, and the hub has or gives none.
-    """
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  only for models of the hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    try:
-        # Weights in safetensors and texts only: pickled weights and code are never fetched.
-        return Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InvalidInput(
-            f"model: {model!r} is no folder on this machine and cannot be had from the hub.",
-            param="model",
-            private=repr(error),
-        ) from error

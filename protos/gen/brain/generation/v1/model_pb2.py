@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62rain/generation/v1/model.proto\x12\x13\x62rain.generation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.brain.generation.v1.Model\"}\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x04 \x01(\r\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\"4\n\x16RegisterAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"b\n\x17RegisterAdapterResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.brain.generation.v1.Model\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\"(\n\x18UnregisterAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1b\n\x19UnregisterAdapterResponse2\xcf\x02\n\x0cModelService\x12]\n\nListModels\x12&.brain.generation.v1.ListModelsRequest\x1a\'.brain.generation.v1.ListModelsResponse\x12l\n\x0fRegisterAdapter\x12+.brain.generation.v1.RegisterAdapterRequest\x1a,.brain.generation.v1.RegisterAdapterResponse\x12r\n\x11UnregisterAdapter\x12-.brain.generation.v1.UnregisterAdapterRequest\x1a..brain.generation.v1.UnregisterAdapterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62rain/generation/v1/model.proto\x12\x13\x62rain.generation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.brain.generation.v1.Model\"\x86\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x04 \x01(\r\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x06 \x01(\t\x12\x15\n\rtemplate_hash\x18\x07 \x01(\t\x12\x18\n\x10max_adapter_rank\x18\x08 \x01(\r\x12\x17\n\x0f\x61\x64\x61pter_modules\x18\t \x03(\t\x12\x19\n\x11max_adapter_bytes\x18\n \x01(\x04\x12\r\n\x05\x61lias\x18\x0b \x01(\x08\"4\n\x16RegisterAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"b\n\x17RegisterAdapterResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.brain.generation.v1.Model\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\"(\n\x18UnregisterAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1b\n\x19UnregisterAdapterResponse\"H\n\x13\x43heckAdapterRequest\x12\x17\n\x0f\x63onfig_blob_key\x18\x01 \x01(\t\x12\x18\n\x10weights_blob_key\x18\x02 \x01(\t\"g\n\x14\x43heckAdapterResponse\x12\x16\n\x0eweights_digest\x18\x01 \x01(\t\x12\x15\n\rconfig_digest\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"Q\n\x17WithholdAdaptersRequest\x12\x36\n\x08\x61\x64\x61pters\x18\x01 \x03(\x0b\x32$.brain.generation.v1.WithheldAdapter\"1\n\x0fWithheldAdapter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x1a\n\x18WithholdAdaptersResponse2\xa5\x04\n\x0cModelService\x12]\n\nListModels\x12&.brain.generation.v1.ListModelsRequest\x1a\'.brain.generation.v1.ListModelsResponse\x12l\n\x0fRegisterAdapter\x12+.brain.generation.v1.RegisterAdapterRequest\x1a,.brain.generation.v1.RegisterAdapterResponse\x12r\n\x11UnregisterAdapter\x12-.brain.generation.v1.UnregisterAdapterRequest\x1a..brain.generation.v1.UnregisterAdapterResponse\x12\x63\n\x0c\x43heckAdapter\x12(.brain.generation.v1.CheckAdapterRequest\x1a).brain.generation.v1.CheckAdapterResponse\x12o\n\x10WithholdAdapters\x12,.brain.generation.v1.WithholdAdaptersRequest\x1a-.brain.generation.v1.WithholdAdaptersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_end=108
   _globals['_LISTMODELSRESPONSE']._serialized_start=110
   _globals['_LISTMODELSRESPONSE']._serialized_end=174
-  _globals['_MODEL']._serialized_start=176
-  _globals['_MODEL']._serialized_end=301
-  _globals['_REGISTERADAPTERREQUEST']._serialized_start=303
-  _globals['_REGISTERADAPTERREQUEST']._serialized_end=355
-  _globals['_REGISTERADAPTERRESPONSE']._serialized_start=357
-  _globals['_REGISTERADAPTERRESPONSE']._serialized_end=455
-  _globals['_UNREGISTERADAPTERREQUEST']._serialized_start=457
-  _globals['_UNREGISTERADAPTERREQUEST']._serialized_end=497
-  _globals['_UNREGISTERADAPTERRESPONSE']._serialized_start=499
-  _globals['_UNREGISTERADAPTERRESPONSE']._serialized_end=526
-  _globals['_MODELSERVICE']._serialized_start=529
-  _globals['_MODELSERVICE']._serialized_end=864
+  _globals['_MODEL']._serialized_start=177
+  _globals['_MODEL']._serialized_end=439
+  _globals['_REGISTERADAPTERREQUEST']._serialized_start=441
+  _globals['_REGISTERADAPTERREQUEST']._serialized_end=493
+  _globals['_REGISTERADAPTERRESPONSE']._serialized_start=495
+  _globals['_REGISTERADAPTERRESPONSE']._serialized_end=593
+  _globals['_UNREGISTERADAPTERREQUEST']._serialized_start=595
+  _globals['_UNREGISTERADAPTERREQUEST']._serialized_end=635
+  _globals['_UNREGISTERADAPTERRESPONSE']._serialized_start=637
+  _globals['_UNREGISTERADAPTERRESPONSE']._serialized_end=664
+  _globals['_CHECKADAPTERREQUEST']._serialized_start=666
+  _globals['_CHECKADAPTERREQUEST']._serialized_end=738
+  _globals['_CHECKADAPTERRESPONSE']._serialized_start=740
+  _globals['_CHECKADAPTERRESPONSE']._serialized_end=843
+  _globals['_WITHHOLDADAPTERSREQUEST']._serialized_start=845
+  _globals['_WITHHOLDADAPTERSREQUEST']._serialized_end=926
+  _globals['_WITHHELDADAPTER']._serialized_start=928
+  _globals['_WITHHELDADAPTER']._serialized_end=977
+  _globals['_WITHHOLDADAPTERSRESPONSE']._serialized_start=979
+  _globals['_WITHHOLDADAPTERSRESPONSE']._serialized_end=1005
+  _globals['_MODELSERVICE']._serialized_start=1008
+  _globals['_MODELSERVICE']._serialized_end=1557
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,12 @@ class Model(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    TEMPLATE_HASH_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTER_RANK_FIELD_NUMBER: _builtins.int
+    ADAPTER_MODULES_FIELD_NUMBER: _builtins.int
+    MAX_ADAPTER_BYTES_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name by which requests choose it."""
     parent: _builtins.str
@@ -79,9 +85,23 @@ class Model(_message.Message):
     """Tokens that prompt and output may have together."""
     engine: _builtins.str
     """Engine that serves it: vllm or scripted."""
+    base_digest: _builtins.str
+    """SHA-256 over the base model's weight files, hexadecimal; empty where there are none (scripted)."""
+    template_hash: _builtins.str
+    """SHA-256 of the chat template, hexadecimal; empty where there is none (scripted)."""
+    max_adapter_rank: _builtins.int
+    """Largest rank of an adapter; set for the base model only."""
+    max_adapter_bytes: _builtins.int
+    """Largest weights file of an adapter in bytes; set for the base model only."""
+    alias: _builtins.bool
+    """Whether this is an alias; `parent` then names what it leads to."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the engine began to serve it."""
+
+    @_builtins.property
+    def adapter_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Last parts of the names of the layers that adapters may change; set for the base model only."""
 
     def __init__(
         self,
@@ -91,10 +111,16 @@ class Model(_message.Message):
         parent: _builtins.str = ...,
         context_window: _builtins.int = ...,
         engine: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        template_hash: _builtins.str = ...,
+        max_adapter_rank: _builtins.int = ...,
+        adapter_modules: _abc.Iterable[_builtins.str] | None = ...,
+        max_adapter_bytes: _builtins.int = ...,
+        alias: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "created_at", b"created_at", "engine", b"engine", "name", b"name", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_modules", b"adapter_modules", "alias", b"alias", "base_digest", b"base_digest", "context_window", b"context_window", "created_at", b"created_at", "engine", b"engine", "max_adapter_bytes", b"max_adapter_bytes", "max_adapter_rank", b"max_adapter_rank", "name", b"name", "parent", b"parent", "template_hash", b"template_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,3 +224,130 @@ class UnregisterAdapterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnregisterAdapterResponse: _TypeAlias = UnregisterAdapterResponse  # noqa: Y015
+
+@_typing.final
+class CheckAdapterRequest(_message.Message):
+    """An adapter to look into."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_BLOB_KEY_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BLOB_KEY_FIELD_NUMBER: _builtins.int
+    config_blob_key: _builtins.str
+    """Blob with adapter_config.json."""
+    weights_blob_key: _builtins.str
+    """Blob with adapter_model.safetensors."""
+    def __init__(
+        self,
+        *,
+        config_blob_key: _builtins.str = ...,
+        weights_blob_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_blob_key", b"config_blob_key", "weights_blob_key", b"weights_blob_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckAdapterRequest: _TypeAlias = CheckAdapterRequest  # noqa: Y015
+
+@_typing.final
+class CheckAdapterResponse(_message.Message):
+    """The adapter could be served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    CONFIG_DIGEST_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    weights_digest: _builtins.str
+    """SHA-256 of the weights file, hexadecimal."""
+    config_digest: _builtins.str
+    """SHA-256 of the configuration file, hexadecimal."""
+    rank: _builtins.int
+    """Rank of the adapter."""
+    size_bytes: _builtins.int
+    """Size of both files in bytes."""
+    def __init__(
+        self,
+        *,
+        weights_digest: _builtins.str = ...,
+        config_digest: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_digest", b"config_digest", "rank", b"rank", "size_bytes", b"size_bytes", "weights_digest", b"weights_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckAdapterResponse: _TypeAlias = CheckAdapterResponse  # noqa: Y015
+
+@_typing.final
+class WithholdAdaptersRequest(_message.Message):
+    """Adapters to refuse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithheldAdapter]:
+        """The adapters."""
+
+    def __init__(
+        self,
+        *,
+        adapters: _abc.Iterable[Global___WithheldAdapter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithholdAdaptersRequest: _TypeAlias = WithholdAdaptersRequest  # noqa: Y015
+
+@_typing.final
+class WithheldAdapter(_message.Message):
+    """An adapter to refuse until its state has a higher revision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name."""
+    revision: _builtins.int
+    """Revision (of brain.events.v1.AdapterState) at which it is refused."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithheldAdapter: _TypeAlias = WithheldAdapter  # noqa: Y015
+
+@_typing.final
+class WithholdAdaptersResponse(_message.Message):
+    """The adapters are refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithholdAdaptersResponse: _TypeAlias = WithholdAdaptersResponse  # noqa: Y015

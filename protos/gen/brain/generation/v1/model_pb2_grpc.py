@@ -50,6 +50,16 @@ class ModelServiceStub(object):
                 request_serializer=brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterRequest.SerializeToString,
                 response_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterResponse.FromString,
                 _registered_method=True)
+        self.CheckAdapter = channel.unary_unary(
+                '/brain.generation.v1.ModelService/CheckAdapter',
+                request_serializer=brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterRequest.SerializeToString,
+                response_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterResponse.FromString,
+                _registered_method=True)
+        self.WithholdAdapters = channel.unary_unary(
+                '/brain.generation.v1.ModelService/WithholdAdapters',
+                request_serializer=brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersRequest.SerializeToString,
+                response_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -77,6 +87,20 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckAdapter(self, request, context):
+        """CheckAdapter looks into an adapter's blobs as loading it would, and serves nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithholdAdapters(self, request, context):
+        """WithholdAdapters refuses adapters at once; the event that blocks or deletes them follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnregisterAdapter,
                     request_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterRequest.FromString,
                     response_serializer=brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterResponse.SerializeToString,
+            ),
+            'CheckAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckAdapter,
+                    request_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterRequest.FromString,
+                    response_serializer=brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterResponse.SerializeToString,
+            ),
+            'WithholdAdapters': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithholdAdapters,
+                    request_deserializer=brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersRequest.FromString,
+                    response_serializer=brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class ModelService(object):
             '/brain.generation.v1.ModelService/UnregisterAdapter',
             brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterRequest.SerializeToString,
             brain_dot_generation_dot_v1_dot_model__pb2.UnregisterAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/brain.generation.v1.ModelService/CheckAdapter',
+            brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterRequest.SerializeToString,
+            brain_dot_generation_dot_v1_dot_model__pb2.CheckAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithholdAdapters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/brain.generation.v1.ModelService/WithholdAdapters',
+            brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersRequest.SerializeToString,
+            brain_dot_generation_dot_v1_dot_model__pb2.WithholdAdaptersResponse.FromString,
             options,
             channel_credentials,
             insecure,

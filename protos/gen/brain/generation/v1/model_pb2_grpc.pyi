@@ -39,6 +39,10 @@ class ModelServiceStub:
     """RegisterAdapter checks an adapter directory and serves it beside the base model."""
     UnregisterAdapter: _grpc.UnaryUnaryMultiCallable[_model_pb2.UnregisterAdapterRequest, _model_pb2.UnregisterAdapterResponse]
     """UnregisterAdapter stops serving an adapter."""
+    CheckAdapter: _grpc.UnaryUnaryMultiCallable[_model_pb2.CheckAdapterRequest, _model_pb2.CheckAdapterResponse]
+    """CheckAdapter looks into an adapter's blobs as loading it would, and serves nothing."""
+    WithholdAdapters: _grpc.UnaryUnaryMultiCallable[_model_pb2.WithholdAdaptersRequest, _model_pb2.WithholdAdaptersResponse]
+    """WithholdAdapters refuses adapters at once; the event that blocks or deletes them follows."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -51,6 +55,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """RegisterAdapter checks an adapter directory and serves it beside the base model."""
     UnregisterAdapter: _aio.UnaryUnaryMultiCallable[_model_pb2.UnregisterAdapterRequest, _model_pb2.UnregisterAdapterResponse]  # type: ignore[assignment]
     """UnregisterAdapter stops serving an adapter."""
+    CheckAdapter: _aio.UnaryUnaryMultiCallable[_model_pb2.CheckAdapterRequest, _model_pb2.CheckAdapterResponse]  # type: ignore[assignment]
+    """CheckAdapter looks into an adapter's blobs as loading it would, and serves nothing."""
+    WithholdAdapters: _aio.UnaryUnaryMultiCallable[_model_pb2.WithholdAdaptersRequest, _model_pb2.WithholdAdaptersResponse]  # type: ignore[assignment]
+    """WithholdAdapters refuses adapters at once; the event that blocks or deletes them follows."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """The models that the engine serves."""
@@ -78,5 +86,21 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.UnregisterAdapterResponse, _abc.Awaitable[_model_pb2.UnregisterAdapterResponse]]:
         """UnregisterAdapter stops serving an adapter."""
+
+    @_abc_1.abstractmethod
+    def CheckAdapter(
+        self,
+        request: _model_pb2.CheckAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.CheckAdapterResponse, _abc.Awaitable[_model_pb2.CheckAdapterResponse]]:
+        """CheckAdapter looks into an adapter's blobs as loading it would, and serves nothing."""
+
+    @_abc_1.abstractmethod
+    def WithholdAdapters(
+        self,
+        request: _model_pb2.WithholdAdaptersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.WithholdAdaptersResponse, _abc.Awaitable[_model_pb2.WithholdAdaptersResponse]]:
+        """WithholdAdapters refuses adapters at once; the event that blocks or deletes them follows."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

