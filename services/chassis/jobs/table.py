@@ -176,6 +176,14 @@ class JobTable:
         async with self._database.begin() as connection:
             await self._write(connection, job, lease_until=time.time() + lease_s)
 
+    async def hold(self, connection: AsyncConnection, job: Job) -> None:
+        """Make sure, in the transaction that `connection` is in, that the job is still this worker's.
+
+        Raises:
+            Conflict: The job was cancelled or handed to another worker; roll the transaction back.
+        """
+        await self._write(connection, job)
+
     async def complete(self, connection: AsyncConnection, job: Job) -> None:
         """Note success in the transaction that holds the result.
 

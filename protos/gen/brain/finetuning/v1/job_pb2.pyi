@@ -476,6 +476,7 @@ class CreateJobRequest(_message.Message):
     METHOD_JSON_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     INTEGRATIONS_JSON_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Base model, alias or adapter to start from."""
     training_file: _builtins.str
@@ -498,6 +499,10 @@ class CreateJobRequest(_message.Message):
     def spec(self) -> Global___TrainingSpec:
         """How to train."""
 
+    @_builtins.property
+    def audience(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Principals who are to be able to ask the adapter; empty takes the room's default. What it was trained on narrows them."""
+
     def __init__(
         self,
         *,
@@ -510,10 +515,11 @@ class CreateJobRequest(_message.Message):
         method_json: _builtins.str = ...,
         spec: Global___TrainingSpec | None = ...,
         integrations_json: _builtins.str = ...,
+        audience: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "integrations_json", b"integrations_json", "metadata", b"metadata", "method_json", b"method_json", "model", b"model", "seed", b"seed", "spec", b"spec", "suffix", b"suffix", "training_file", b"training_file", "validation_file", b"validation_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "audience", b"audience", "integrations_json", b"integrations_json", "metadata", b"metadata", "method_json", b"method_json", "model", b"model", "seed", b"seed", "spec", b"spec", "suffix", b"suffix", "training_file", b"training_file", "validation_file", b"validation_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""The words of tuning and their rules."""

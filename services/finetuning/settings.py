@@ -1,0 +1,75 @@
+"""Settings of the finetuning room: environment variables `BRAIN_FINETUNING_…`."""
+
+from pathlib import Path
+
+from pydantic import Field, FilePath
+
+from services.chassis.models.folder import PACKAGED, user_cache
+from services.chassis.settings import RoomSettings, room_config
+from services.finetuning.domain.adapters import Policy
+from services.finetuning.usecases.promoting import Gate
+
+__all__ = ["FinetuningSettings"]
+
+
+class FinetuningSettings(RoomSettings):
+    """What the finetuning room can be told.
+
+    Attributes:
+        database_url: The room's database: `sqlite:///PATH` or `postgresql://…`.
+        blobs_url: Where bytes are kept: `file:///FOLDER` or `s3://BUCKET`.
+        events_url: The event log: `sqlite:///PATH`.
+        ingestion_address: Where the ingestion room answers.
+        retrieval_address: Where the retrieval room answers.
+        generation_address: Where the generation room answers.
+        worker_key_file: Ed25519 private key (PEM) with which the room acts in the name of whoever created a job.
+        model: Base model that is trained on; the same as the generation room's: `packaged`, a folder, or a hub name.
+        served_name: Name under which the base model is listed; empty takes it from `model`.
+        model_licence: Licence of the base model, as it is written into the registry.
+        cache_dir: Where the packaged model is kept.
+        devices: Jobs that train at once, each on a device of its own.
+        call_timeout_s: Longest wait for another room's answer.
+        generation_timeout_s: Longest wait for one sampled answer.
+        job_lease_s: How long a worker that fell silent keeps a job; its training goes on from the newest checkpoint.
+        max_deaths: Times in a row that a trainer may die without reaching a further checkpoint before its job fails.
+        keep_checkpoints: Checkpoints of a job that are kept.
+        price_per_hour: What an hour of training costs, in a currency of your choice; 0 leaves money out of estimates.
+        watts: Power that training draws, for the estimate of energy; 0 leaves energy out.
+        default_audience: Principals who may ask an adapter when its job does not say otherwise.
+        deletion_policy: What happens to adapters when something that they saw is deleted or may be read by fewer: `block`,
+            `retrain` (block, and train the chain again on what remains) or `accept`.
+        gate: What must hold before a candidate meets callers: `validation_loss`, or `verdict` of the evaluation room.
+        canary_weight: Share of callers that a candidate answers while it is tried.
+        min_judgements: Judged answers of a candidate that are enough for a decision.
+        max_training_file_bytes: Largest training file.
+        allow_loopback_webhooks: Whether webhooks may be delivered to this machine, over http; for tests only.
+    """
+
+    model_config = room_config("FINETUNING")
+
+    database_url: str = "sqlite:///.brain/finetuning/room.db"
+    blobs_url: str = "file://.brain/blobs"
+    events_url: str = "sqlite:///.brain/events.db"
+    ingestion_address: str = "127.0.0.1:50053"
+    retrieval_address: str = "127.0.0.1:50052"
+    generation_address: str = "127.0.0.1:50051"
+    worker_key_file: FilePath
+    model: str = PACKAGED
+    served_name: str = ""
+    model_licence: str = "Apache-2.0"
+    cache_dir: Path = Field(default_factory=user_cache)
+    devices: int = Field(default=1, ge=1, le=64)
+    call_timeout_s: float = Field(default=30.0, gt=0)
+    generation_timeout_s: float = Field(default=120.0, gt=0)
+    job_lease_s: float = Field(default=15.0, ge=3)
+    max_deaths: int = Field(default=3, ge=1, le=100)
+    keep_checkpoints: int = Field(default=3, ge=1, le=100)
+    price_per_hour: float = Field(default=0.0, ge=0)
+    watts: float = Field(default=0.0, ge=0)
+    default_audience: tuple[str, ...] = ("group:everyone",)
+    deletion_policy: Policy = Policy.BLOCK
+    gate: Gate = Gate.VALIDATION_LOSS
+    canary_weight: float = Field(default=0.1, ge=0, lt=1)
+    min_judgements: int = Field(default=20, ge=1, le=100_000)
+    max_training_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    allow_loopback_webhooks: bool = False

@@ -1,0 +1,1 @@
+"""What callers, events and jobs make the room do."""
