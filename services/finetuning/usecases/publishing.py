@@ -13,7 +13,7 @@ from services.finetuning.domain.adapters import AdapterSource, AdapterStatus, Ad
 from services.finetuning.domain.jobs import SourceCount, TuningJob
 from services.finetuning.domain.owners import Owner
 from services.finetuning.ports.blobs import Blobs
-from services.finetuning.ports.documents import Readers
+from services.finetuning.ports.readers import Readers
 from services.finetuning.ports.records import Change, Reading
 from services.finetuning.ports.serving import AdapterCheck, EngineLimits, Serving
 
