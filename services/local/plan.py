@@ -174,6 +174,8 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
             settings["WORKER_PUBLIC_KEY_FILES"] = json.dumps({room: str(pair.public) for room, pair in workers.items()})
         if name in workers:
             settings["WORKER_KEY_FILE"] = str(workers[name].private)
+        if name == "finetuning":
+            settings["WEBHOOK_SECRET_FILE"] = str(state / "keys" / "webhooks.secret")
         if name == "gateway":
             settings["TOKEN_PRIVATE_KEY_FILE"] = str(state / "keys" / "internal.pem")
             settings["API_KEY_SECRET_FILE"] = str(state / "keys" / "api-keys.secret")

@@ -36,7 +36,7 @@ async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str
 
 
 def prepare(plan: StackPlan) -> None:
-    """Make the keys that join the rooms and the secret that API keys are hashed with, once; empty the scratch folder."""
+    """Make the keys and secrets that the rooms need, once; empty the scratch folder."""
     shutil.rmtree(plan.scratch, ignore_errors=True)
     plan.scratch.mkdir(parents=True)
     plan.private_key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,9 +48,11 @@ def prepare(plan: StackPlan) -> None:
             private, public = generate_key_pair()
             pair.public.write_bytes(public)
             _write_secret(pair.private, private)
-    secret_file = plan.state_dir / "keys" / "api-keys.secret"
-    if not secret_file.exists():
-        _write_secret(secret_file, secrets.token_hex(32).encode())
+    # What API keys are hashed with, and what the secrets of webhooks are made of.
+    for name in ("api-keys", "webhooks"):
+        secret_file = plan.state_dir / "keys" / f"{name}.secret"
+        if not secret_file.exists():
+            _write_secret(secret_file, secrets.token_hex(32).encode())
 
 
 async def _supervise(plan: StackPlan, console: Console, timeout_s: float) -> int:

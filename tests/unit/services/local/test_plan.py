@@ -85,6 +85,13 @@ def test_a_workers_key_is_made_once_and_is_read_by_its_owner_only(with_worker: S
     assert pair.private.read_bytes() == before
 
 
+def test_the_room_that_signs_webhooks_finds_its_secret(with_worker: StackPlan) -> None:
+    prepare(with_worker)
+    secret = Path(with_worker.room("finetuning").environment["BRAIN_FINETUNING_WEBHOOK_SECRET_FILE"])
+    assert len(secret.read_bytes()) == 64
+    assert secret.stat().st_mode & 0o077 == 0
+
+
 def test_temporary_files_stay_in_the_state_folder_where_socket_paths_fit(tmp_path: Path) -> None:
     short, long = Path("/state"), Path("/" + "deep" * 20)
     plan = plan_stack(state_dir=short, addresses=ADDRESSES, inherited={})

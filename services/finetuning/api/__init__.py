@@ -1,0 +1,1 @@
+"""How callers reach the room: wire to domain and back, nothing more."""
