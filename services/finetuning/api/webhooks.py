@@ -43,12 +43,11 @@ class WebhookServicer:
 
 
 def _message(webhook: Webhook) -> webhook_pb2.Webhook:
-    created_at = Timestamp()
-    created_at.FromNanoseconds(int(webhook.created_at * 1e9))
+    whole = int(webhook.created_at)
     return webhook_pb2.Webhook(
         webhook_id=webhook.webhook_id,
         url=webhook.url,
         events=[event.value for event in webhook.events],
-        created_at=created_at,
+        created_at=Timestamp(seconds=whole, nanos=int((webhook.created_at - whole) * 1e9)),
         last_delivery=webhook.last_delivery,
     )
