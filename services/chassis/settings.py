@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, Final, Literal, TypeVar, get_origin
 
 from pydantic import FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -11,9 +12,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["RoomSettings", "load", "room_config"]
 
 
+# Type of a field -> what its variable must decode to, and how that is written.
+_FORMS: Final[Mapping[Any, tuple[type, str]]] = {
+    tuple: (list, 'list: ["one", "two"]'),
+    Mapping: (dict, 'object: {"name": "value"}'),
+}
+
+
 def room_config(room: str) -> SettingsConfigDict:
     """Return the configuration of a room's settings: environment variables `BRAIN_<ROOM>_<FIELD>`, frozen."""
-    # Lists are decoded by a validator of ours: what pydantic says of one that is no JSON names no variable.
+    # Lists and objects are decoded by a validator of ours: what pydantic says of one that is no JSON names no variable.
     return SettingsConfigDict(env_prefix=f"BRAIN_{room}_", frozen=True, extra="ignore", enable_decoding=False)
 
 
@@ -26,7 +34,8 @@ class RoomSettings(BaseSettings):
         log_level: Least severe level that is logged.
         log_format: `json` for machines, `console` for people.
         otlp_endpoint: OpenTelemetry collector (OTLP over HTTP, base address); empty for no traces.
-        token_public_key_files: Ed25519 public keys (PEM) of those who may mint internal tokens.
+        token_public_key_files: Ed25519 public keys (PEM) of the gateway, which mints the tokens of callers.
+        worker_public_key_files: Ed25519 public keys (PEM) by name of the worker room that acts for callers.
         tls_cert_file: This room's certificate; with it the room speaks TLS and asks its callers for theirs.
         tls_key_file: Private key of the certificate.
         tls_ca_file: Authorities that other rooms' certificates must come from.
@@ -40,6 +49,7 @@ class RoomSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     otlp_endpoint: str = ""
     token_public_key_files: tuple[FilePath, ...] = ()
+    worker_public_key_files: Mapping[str, FilePath] = {}
     tls_cert_file: FilePath | None = None
     tls_key_file: FilePath | None = None
     tls_ca_file: FilePath | None = None
@@ -49,15 +59,17 @@ class RoomSettings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _decoded(cls, value: Any, field: ValidationInfo) -> Any:
-        """Return a list of the environment as one; anything else as it is."""
-        if not isinstance(value, str) or get_origin(cls.model_fields[str(field.field_name)].annotation) is not tuple:
+        """Return a list or an object of the environment as one; anything else as it is."""
+        form = _FORMS.get(get_origin(cls.model_fields[str(field.field_name)].annotation))
+        if not isinstance(value, str) or form is None:
             return value
+        kind, said = form
         try:
             found = json.loads(value)
         except ValueError:
             found = None
-        if not isinstance(found, list):
-            raise ValueError('use a JSON list: ["one", "two"]')  # noqa: TRY004  the only kind that pydantic collects
+        if not isinstance(found, kind):
+            raise ValueError(f"use a JSON {said}")  # noqa: TRY004  the only kind that pydantic collects
         return found
 
 

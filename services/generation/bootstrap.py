@@ -19,7 +19,7 @@ from services.chassis.rpc.server import RpcServer
 from services.generation.api import GenerationServicer, ModelServicer
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
 from services.generation.backends.adapter_table import SqlAdapterTable
-from services.generation.policy import POLICY
+from services.generation.policy import DELEGATES, POLICY
 from services.generation.ports import Engine
 from services.generation.settings import GenerationSettings
 from services.generation.telemetry import Metrics
@@ -86,7 +86,7 @@ async def serve(settings: GenerationSettings) -> None:
     )
     await adapters.restore()
     admission = Admission(limit=settings.max_inflight, metrics=metrics)
-    server = RpcServer.of(settings, room="generation", policy=POLICY, registry=REGISTRY)
+    server = RpcServer.of(settings, room="generation", policy=POLICY, registry=REGISTRY, delegates=DELEGATES)
     server.add(
         generation_pb2_grpc.add_GenerationServiceServicer_to_server,
         GenerationServicer(

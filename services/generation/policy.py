@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from services.chassis.auth import ANYONE, Policy, Role, at_least
+from services.chassis.auth import ANYONE, Delegates, Policy, Role, at_least
 
-__all__ = ["POLICY"]
+__all__ = ["DELEGATES", "POLICY"]
 
 _GENERATION = "/brain.generation.v1.GenerationService"
 _MODEL = "/brain.generation.v1.ModelService"
@@ -17,4 +17,19 @@ POLICY: Final[Policy] = {
     f"{_MODEL}/ListModels": ANYONE,
     f"{_MODEL}/RegisterAdapter": at_least(Role.TRAINER),
     f"{_MODEL}/UnregisterAdapter": at_least(Role.TRAINER),
+}
+
+# What a worker room may ask for, with the rights of the caller whose work it does.
+DELEGATES: Final[Delegates] = {
+    # Samples and judgements for rows and rewards; the check of an adapter before it is published, and its blocking.
+    "finetuning": frozenset(
+        {
+            f"{_GENERATION}/Generate",
+            f"{_GENERATION}/Score",
+            f"{_GENERATION}/Tokenize",
+            f"{_MODEL}/CheckAdapter",
+            f"{_MODEL}/ListModels",
+            f"{_MODEL}/WithholdAdapters",
+        }
+    ),
 }

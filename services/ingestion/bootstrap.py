@@ -39,7 +39,7 @@ from services.ingestion.backends.retrieval import IDEMPOTENT, RetrievalIndex
 from services.ingestion.backends.sandbox import SandboxedReader
 from services.ingestion.consumer import GROUP, INDEX_TOPIC, IndexEvents
 from services.ingestion.domain.limits import Limits
-from services.ingestion.policy import POLICY
+from services.ingestion.policy import DELEGATES, POLICY
 from services.ingestion.ports import DocumentReader
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.telemetry import Metrics
@@ -221,7 +221,7 @@ async def _listen(
     settings: IngestionSettings, life: Lifecycle, usecases: _UseCases, registry: CollectorRegistry
 ) -> str:
     """Serve callers; return the address."""
-    server = RpcServer.of(settings, room="ingestion", policy=POLICY, registry=registry)
+    server = RpcServer.of(settings, room="ingestion", policy=POLICY, registry=registry, delegates=DELEGATES)
     server.add(
         collection_pb2_grpc.add_CollectionServiceServicer_to_server,
         CollectionServicer(usecases.collections),

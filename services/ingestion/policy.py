@@ -6,9 +6,9 @@ changed.
 
 from typing import Final
 
-from services.chassis.auth import Policy, Role, at_least
+from services.chassis.auth import Delegates, Policy, Role, at_least
 
-__all__ = ["POLICY"]
+__all__ = ["DELEGATES", "POLICY"]
 
 _VIEWER = at_least(Role.VIEWER)
 _CONTRIBUTOR = at_least(Role.CONTRIBUTOR)
@@ -37,4 +37,21 @@ POLICY: Final[Policy] = {
     "/brain.ingestion.v1.FileService/ListFiles": _VIEWER,
     "/brain.ingestion.v1.FileService/DownloadFile": _VIEWER,
     "/brain.ingestion.v1.FileService/DeleteFile": _CONTRIBUTOR,
+}
+
+# What a worker room may ask for, with the rights of the caller whose work it does.
+DELEGATES: Final[Delegates] = {
+    # Training files and their results; documents of a collection, to make rows of them.
+    "finetuning": frozenset(
+        {
+            "/brain.ingestion.v1.CollectionService/GetCollection",
+            "/brain.ingestion.v1.DocumentService/GetDocument",
+            "/brain.ingestion.v1.DocumentService/GetDocumentText",
+            "/brain.ingestion.v1.DocumentService/ListDocuments",
+            "/brain.ingestion.v1.FileService/DeleteFile",
+            "/brain.ingestion.v1.FileService/DownloadFile",
+            "/brain.ingestion.v1.FileService/GetFile",
+            "/brain.ingestion.v1.FileService/UploadFile",
+        }
+    ),
 }

@@ -1,5 +1,6 @@
 """Which rooms there are, in which order they start, and the settings that join them on one machine."""
 
+import json
 import socket
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Final
 
 from services.chassis.errors import InvalidInput
 
-__all__ = ["ROOMS", "Addresses", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
+__all__ = ["ROOMS", "Addresses", "KeyPair", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
 
 # Callees before callers, so that a room finds whom it needs.
 ROOMS: Final = ("generation", "retrieval", "ingestion", "chat", "gateway")
@@ -21,6 +22,8 @@ _MODULES: Final = {
     "chat": "services.chat",
     "gateway": "gateway",
 }
+# Rooms whose work goes on without a caller; each signs for the callers of its work with a key of its own.
+_WORKERS: Final = ("finetuning",)
 # Characters of a temporary folder in which a socket's path (a name of up to 38 characters) still fits the 107 that Linux
 # allows. In a longer one the rooms use the system's folder, where a killed room leaves its sockets.
 _LONGEST_SCRATCH: Final = 107 - 38 - 1
@@ -40,6 +43,14 @@ class Addresses:
 
     serving: str
     metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Where the two halves of a key lie."""
+
+    private: Path
+    public: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,16 @@ class StackPlan:
     def public_key_file(self) -> Path:
         """What the rooms verify internal tokens with."""
         return self.state_dir / "keys" / "internal.pub.pem"
+
+    @property
+    def worker_keys(self) -> Mapping[str, KeyPair]:
+        """The keys of the worker rooms in this plan, by room."""
+        return _worker_keys(self.state_dir)
+
+
+def _worker_keys(state_dir: Path) -> dict[str, KeyPair]:
+    keys = state_dir / "keys"
+    return {room: KeyPair(keys / f"{room}.pem", keys / f"{room}.pub.pem") for room in _WORKERS if room in ROOMS}
 
 
 def free_addresses(http_port: int) -> dict[str, Addresses]:
@@ -135,6 +156,7 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
         )
         for name, planned in addresses.items()
     }
+    workers = _worker_keys(state)
     rooms = []
     for name in ROOMS:
         settings = {
@@ -148,6 +170,12 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
             "TOKEN_PUBLIC_KEY_FILES": f'["{state / "keys" / "internal.pub.pem"}"]',
             "LOG_FORMAT": "json",
         }
+        if workers:
+            settings["WORKER_PUBLIC_KEY_FILES"] = json.dumps({room: str(pair.public) for room, pair in workers.items()})
+        if name in workers:
+            settings["WORKER_KEY_FILE"] = str(workers[name].private)
+        if name == "finetuning":
+            settings["WEBHOOK_SECRET_FILE"] = str(state / "keys" / "webhooks.secret")
         if name == "gateway":
             settings["TOKEN_PRIVATE_KEY_FILE"] = str(state / "keys" / "internal.pem")
             settings["API_KEY_SECRET_FILE"] = str(state / "keys" / "api-keys.secret")

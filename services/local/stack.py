@@ -15,7 +15,7 @@ from rich.console import Console
 from services.chassis.auth import generate_key_pair
 from services.chassis.errors import BrainError, Conflict, InvalidInput
 from services.chassis.logging import start_logging
-from services.local.plan import RoomPlan, StackPlan, free_addresses, plan_stack
+from services.local.plan import KeyPair, RoomPlan, StackPlan, free_addresses, plan_stack
 from services.local.supervisor import Supervisor
 
 __all__ = ["create_key", "create_key_now", "prepare", "run_stack"]
@@ -36,20 +36,23 @@ async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str
 
 
 def prepare(plan: StackPlan) -> None:
-    """Make the key pair that joins the rooms and the secret that API keys are hashed with, once; empty the scratch folder."""
+    """Make the keys and secrets that the rooms need, once; empty the scratch folder."""
     shutil.rmtree(plan.scratch, ignore_errors=True)
     plan.scratch.mkdir(parents=True)
     plan.private_key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for room in plan.rooms:
         (plan.state_dir / room.name).mkdir(parents=True, exist_ok=True)
         room.log_file.parent.mkdir(parents=True, exist_ok=True)
-    if not plan.private_key_file.exists():
-        private, public = generate_key_pair()
-        plan.public_key_file.write_bytes(public)
-        _write_secret(plan.private_key_file, private)
-    secret_file = plan.state_dir / "keys" / "api-keys.secret"
-    if not secret_file.exists():
-        _write_secret(secret_file, secrets.token_hex(32).encode())
+    for pair in (KeyPair(plan.private_key_file, plan.public_key_file), *plan.worker_keys.values()):
+        if not pair.private.exists():
+            private, public = generate_key_pair()
+            pair.public.write_bytes(public)
+            _write_secret(pair.private, private)
+    # What API keys are hashed with, and what the secrets of webhooks are made of.
+    for name in ("api-keys", "webhooks"):
+        secret_file = plan.state_dir / "keys" / f"{name}.secret"
+        if not secret_file.exists():
+            _write_secret(secret_file, secrets.token_hex(32).encode())
 
 
 async def _supervise(plan: StackPlan, console: Console, timeout_s: float) -> int:

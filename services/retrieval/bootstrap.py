@@ -20,7 +20,7 @@ from services.retrieval.backends.register import SqlRegister
 from services.retrieval.backends.tables import outbox
 from services.retrieval.consumer import DOCUMENT_TOPIC, GROUP, DocumentEvents
 from services.retrieval.domain import Analyser, Fusion
-from services.retrieval.policy import POLICY
+from services.retrieval.policy import DELEGATES, POLICY
 from services.retrieval.ports import Embedder, Index, Reranker
 from services.retrieval.settings import RetrievalSettings
 from services.retrieval.telemetry import Metrics
@@ -64,7 +64,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     index = await _open_index(settings, lifecycle, dimension=embedder.dimension)
     analyser = Analyser()
 
-    server = RpcServer.of(settings, room="retrieval", policy=POLICY, registry=registry)
+    server = RpcServer.of(settings, room="retrieval", policy=POLICY, registry=registry, delegates=DELEGATES)
     if role != "index":
         search = Search(
             index=index,

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from services.chassis.auth import Policy, Role, at_least
+from services.chassis.auth import Delegates, Policy, Role, at_least
 
-__all__ = ["POLICY"]
+__all__ = ["DELEGATES", "POLICY"]
 
 POLICY: Final[Policy] = {
     "/brain.retrieval.v1.EmbeddingService/Embed": at_least(Role.VIEWER),
@@ -15,4 +15,16 @@ POLICY: Final[Policy] = {
     # Called by ingestion with the token of whoever deletes or restricts; ingestion has checked whose document it is.
     "/brain.retrieval.v1.WithholdService/WithholdDocument": at_least(Role.CONTRIBUTOR),
     "/brain.retrieval.v1.WithholdService/RestrictDocument": at_least(Role.CONTRIBUTOR),
+}
+
+# What a worker room may ask for, with the rights of the caller whose work it does.
+DELEGATES: Final[Delegates] = {
+    # Distractors by the retriever that will serve them, the stored text of passages, and vectors for graders.
+    "finetuning": frozenset(
+        {
+            "/brain.retrieval.v1.EmbeddingService/Embed",
+            "/brain.retrieval.v1.SearchService/ResolveSpans",
+            "/brain.retrieval.v1.SearchService/Search",
+        }
+    ),
 }

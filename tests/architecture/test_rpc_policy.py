@@ -1,4 +1,4 @@
-"""Who may call which RPC: every method of every room against nine principals, through the real admission.
+"""Who may call which RPC: every method of every room against each kind of principal, through the real admission.
 
 The expectations below are written by hand, away from the rooms' policy tables: an RPC without a row here, or a row
 without an RPC, fails the build, and so does a policy that says something else.
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.chassis.auth import Caller, Role, TokenMinter, TokenVerifier, at_least, generate_key_pair
+from services.chassis.auth import Caller, Role, TokenMinter, TokenVerifier, WorkerMinter, at_least, generate_key_pair
 from services.chassis.errors import InvalidInput, PermissionDenied, Unauthenticated
 from services.chassis.rpc.interceptors import RoomInterceptor, RpcMetrics
 
@@ -69,7 +69,34 @@ EXPECTED: dict[str, Role] = {
     "/brain.retrieval.v1.WithholdService/RestrictDocument": Role.CONTRIBUTOR,
 }
 
+# What a worker may ask for with the rights of the caller whose work it does; everything else is refused to it.
+DELEGATED: dict[str, frozenset[str]] = {
+    "finetuning": frozenset(
+        {
+            "/brain.generation.v1.GenerationService/Generate",
+            "/brain.generation.v1.GenerationService/Score",
+            "/brain.generation.v1.GenerationService/Tokenize",
+            "/brain.generation.v1.ModelService/CheckAdapter",
+            "/brain.generation.v1.ModelService/ListModels",
+            "/brain.generation.v1.ModelService/WithholdAdapters",
+            "/brain.ingestion.v1.CollectionService/GetCollection",
+            "/brain.ingestion.v1.DocumentService/GetDocument",
+            "/brain.ingestion.v1.DocumentService/GetDocumentText",
+            "/brain.ingestion.v1.DocumentService/ListDocuments",
+            "/brain.ingestion.v1.FileService/DeleteFile",
+            "/brain.ingestion.v1.FileService/DownloadFile",
+            "/brain.ingestion.v1.FileService/GetFile",
+            "/brain.ingestion.v1.FileService/UploadFile",
+            "/brain.retrieval.v1.EmbeddingService/Embed",
+            "/brain.retrieval.v1.SearchService/ResolveSpans",
+            "/brain.retrieval.v1.SearchService/Search",
+        }
+    )
+}
+
 PRIVATE, PUBLIC = generate_key_pair()
+# A worker that may ask for something, and one whose key is known and that may ask for nothing.
+WORKERS = {worker: generate_key_pair() for worker in ("finetuning", "evaluation")}
 FOREIGN, _ = generate_key_pair()
 # Principals that carry no token the room believes.
 UNKNOWN = {
@@ -78,6 +105,12 @@ UNKNOWN = {
     "foreign key": TokenMinter(FOREIGN, issuer="elsewhere").mint(Caller("eve", "acme", roles=frozenset(Role))),
     "expired token": TokenMinter(PRIVATE, issuer="gateway", lifetime_s=-3600).mint(
         Caller("late", "acme", roles=frozenset(Role))
+    ),
+    "worker's expired token": WorkerMinter(WORKERS["finetuning"][0], worker="finetuning", lifetime_s=-3600).mint(
+        Caller("late", "acme", roles=frozenset(Role)), work="ftjob-1"
+    ),
+    "worker of another stack": WorkerMinter(FOREIGN, worker="finetuning").mint(
+        Caller("eve", "acme", roles=frozenset(Role)), work="ftjob-1"
     ),
 }
 # Principals that are known: one for each role, one with none, and an administrator of another tenant (who may call
@@ -108,8 +141,7 @@ def methods() -> Iterator[str]:
 
 
 def policy_of(method: str) -> Any:
-    room = method.split(".")[1]
-    return importlib.import_module(f"services.{room}.policy").POLICY
+    return importlib.import_module(f"services.{method.split('.')[1]}.policy")
 
 
 class Call:
@@ -126,12 +158,13 @@ class Call:
         return self._remaining_s
 
 
-def admission(method: str) -> RoomInterceptor:
+def admission(method: str, registry: CollectorRegistry | None = None) -> RoomInterceptor:
     return RoomInterceptor(
-        policy=policy_of(method),
-        verifier=TokenVerifier([PUBLIC]),
-        metrics=RpcMetrics(CollectorRegistry()),
+        policy=policy_of(method).POLICY,
+        verifier=TokenVerifier([PUBLIC], worker_keys={worker: public for worker, (_, public) in WORKERS.items()}),
+        metrics=RpcMetrics(registry or CollectorRegistry()),
         max_deadline_s=900,
+        delegates=getattr(policy_of(method), "DELEGATES", None),
     )
 
 
@@ -162,6 +195,47 @@ def test_the_known_may_do_what_their_role_is_for(method: str, principal: str) ->
     else:
         with pytest.raises(PermissionDenied):
             admission(method).admit(method, call)
+
+
+def test_what_is_delegated_to_workers_are_rpcs() -> None:
+    assert frozenset().union(*DELEGATED.values()) <= set(methods())
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_delegates_what_is_written_here_and_nothing_else(room: str) -> None:
+    written = {
+        worker: mine
+        for worker, listed in DELEGATED.items()
+        if (mine := frozenset(method for method in listed if method.split(".")[1] == room))
+    }
+    assert getattr(importlib.import_module(f"services.{room}.policy"), "DELEGATES", {}) == written
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("method", sorted(EXPECTED))
+def test_a_worker_may_do_for_a_caller_what_is_listed_and_the_caller_may(method: str, role: Role) -> None:
+    caller = Caller(role.value, "acme", roles=frozenset({role}))
+    for worker, (private, _) in WORKERS.items():
+        call: Any = Call(WorkerMinter(private, worker=worker).mint(caller, work="ftjob-1"))
+        if method in DELEGATED.get(worker, ()) and caller.may(at_least(EXPECTED[method])):
+            assert admission(method).admit(method, call) == caller
+        else:
+            with pytest.raises(PermissionDenied):
+                admission(method).admit(method, call)
+
+
+@pytest.mark.parametrize("method", sorted(EXPECTED))
+def test_a_workers_token_that_names_no_work_is_refused_everywhere_and_counted(method: str) -> None:
+    private, _ = WORKERS["finetuning"]
+    for token in (
+        # Signed with the worker's key as the gateway signs: without a mark, whoever it says it is.
+        TokenMinter(private, issuer="gateway").mint(KNOWN["administrator"]),
+        WorkerMinter(private, worker="finetuning").mint(KNOWN["administrator"], work=""),
+    ):
+        call: Any = Call(token)
+        with pytest.raises(PermissionDenied, match="for which work"):
+            admission(method, registry := CollectorRegistry()).admit(method, call)
+        assert registry.get_sample_value("brain_authz_denied_total", {"reason": "permission_denied"}) == 1
 
 
 def test_an_rpc_that_no_policy_lists_is_refused() -> None:

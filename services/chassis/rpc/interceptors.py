@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from services.chassis.auth import Caller, Policy, TokenVerifier, enter
+from services.chassis.auth import Bearer, Caller, Delegates, Policy, TokenVerifier, enter
 from services.chassis.errors import (
     BrainError,
     DeadlineExceeded,
@@ -100,10 +100,20 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
         verifier: Reads the callers' tokens.
         metrics: Where RPCs are counted.
         max_deadline_s: Longest deadline a caller may set.
+        delegates: Methods by worker room that its tokens are taken for; a worker that is not listed is refused.
     """
 
-    def __init__(self, *, policy: Policy, verifier: TokenVerifier, metrics: RpcMetrics, max_deadline_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        verifier: TokenVerifier,
+        metrics: RpcMetrics,
+        max_deadline_s: float,
+        delegates: Delegates | None = None,
+    ) -> None:
         self._policy = policy
+        self._delegates = delegates or {}
         self._verifier = verifier
         self._metrics = metrics
         self._max_deadline_s = max_deadline_s
@@ -125,7 +135,7 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
 
         Raises:
             Unauthenticated: No valid token.
-            PermissionDenied: The method is not listed, or not for the caller's roles.
+            PermissionDenied: The method is not listed, not for the caller's roles, or not for the worker that signed.
             InvalidInput: No deadline.
         """
         metadata = dict(context.invocation_metadata() or ())
@@ -145,10 +155,22 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
     def _identified(self, token: str, method: str) -> Caller:
         if not token:
             raise Unauthenticated("This call carries no internal token.")
-        caller = self._verifier.verify(token)
-        if not caller.may(self._policy.get(method, frozenset())):
+        bearer = self._verifier.verify(token)
+        if bearer.worker:
+            self._check_worker(bearer, method)
+        if not bearer.caller.may(self._policy.get(method, frozenset())):
             raise PermissionDenied(f"The roles of the caller do not allow {method}.")
-        return caller
+        return bearer.caller
+
+    def _check_worker(self, bearer: Bearer, method: str) -> None:
+        """Refuse a worker's token that names no work, or a method that is not listed for the worker."""
+        if bearer.work and method in self._delegates.get(bearer.worker, frozenset()):
+            return
+        # A room asks only for what is listed: whoever asks for more has its key, or a bug.
+        _log.warning("worker_refused", worker=bearer.worker, work=bearer.work, method=method)
+        if not bearer.work:
+            raise PermissionDenied(f"The token of the worker {bearer.worker!r} does not say for which work it acts.")
+        raise PermissionDenied(f"The worker {bearer.worker!r} may not call {method}.")
 
     @contextmanager
     def observed(self, method: str, context: Context) -> Iterator[_Outcome]:

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from services.chassis.auth import Policy, TokenVerifier
+from services.chassis.auth import Delegates, Policy, TokenVerifier
 from services.chassis.errors import Internal
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.interceptors import RoomInterceptor, RpcMetrics
@@ -42,6 +42,7 @@ class RpcServer:
         verifier: Reads the callers' tokens.
         registry: Where RPCs are counted.
         tls: Certificate files; None for plain text (loopback, or a mesh that encrypts).
+        delegates: Methods by worker room that its tokens are taken for.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RpcServer:
         verifier: TokenVerifier,
         registry: CollectorRegistry,
         tls: TlsFiles | None = None,
+        delegates: Delegates | None = None,
     ) -> None:
         self._room = room
         self._listen = listen
@@ -60,7 +62,11 @@ class RpcServer:
         self._tls = tls
         self._services: list[str] = []
         interceptor = RoomInterceptor(
-            policy=policy, verifier=verifier, metrics=RpcMetrics(registry), max_deadline_s=MAX_DEADLINE_S
+            policy=policy,
+            verifier=verifier,
+            metrics=RpcMetrics(registry),
+            max_deadline_s=MAX_DEADLINE_S,
+            delegates=delegates,
         )
         self._server = grpc.aio.server(
             interceptors=(interceptor,),
@@ -80,15 +86,27 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     @classmethod
-    def of(cls, settings: RoomSettings, *, room: str, policy: Policy, registry: CollectorRegistry) -> Self:
+    def of(
+        cls,
+        settings: RoomSettings,
+        *,
+        room: str,
+        policy: Policy,
+        registry: CollectorRegistry,
+        delegates: Delegates | None = None,
+    ) -> Self:
         """Return the server that a room's settings describe."""
         return cls(
             room=room,
             listen=settings.listen,
             policy=policy,
-            verifier=TokenVerifier([path.read_bytes() for path in settings.token_public_key_files]),
+            verifier=TokenVerifier(
+                [path.read_bytes() for path in settings.token_public_key_files],
+                worker_keys={room: path.read_bytes() for room, path in settings.worker_public_key_files.items()},
+            ),
             registry=registry,
             tls=tls_files(settings),
+            delegates=delegates,
         )
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, service: str) -> None:

@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from services.local.plan import ROOMS, Addresses, free_addresses, plan_stack
+from services.chassis.auth import Caller, TokenVerifier, WorkerMinter
+from services.local import plan as planning
+from services.local.plan import ROOMS, Addresses, KeyPair, StackPlan, free_addresses, plan_stack
+from services.local.stack import prepare
 
 ADDRESSES = {name: Addresses(f"127.0.0.1:{9000 + n}", f"127.0.0.1:{9100 + n}") for n, name in enumerate(ROOMS)}
 
@@ -41,6 +45,51 @@ def test_only_the_gateway_gets_the_key_that_signs(tmp_path: Path) -> None:
     plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
     holders = [room.name for room in plan.rooms if any("internal.pem" in value for value in room.environment.values())]
     assert holders == ["gateway"]
+
+
+@pytest.fixture
+def with_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackPlan:
+    """The plan of a stack that has the worker room."""
+    rooms = (*(room for room in ROOMS if room != "finetuning"), "finetuning")
+    monkeypatch.setattr(planning, "ROOMS", rooms)
+    monkeypatch.setattr(planning, "_MODULES", planning._MODULES | {"finetuning": "services.finetuning"})
+    monkeypatch.setattr(planning, "_CALLS", planning._CALLS | {"finetuning": ("ingestion", "retrieval", "generation")})
+    addresses = ADDRESSES | {"finetuning": Addresses("127.0.0.1:9300", "127.0.0.1:9301")}
+    return plan_stack(state_dir=tmp_path, addresses=addresses, inherited={})
+
+
+def test_every_room_knows_a_workers_key_and_only_the_worker_signs_with_it(
+    tmp_path: Path, with_worker: StackPlan
+) -> None:
+    private, public = tmp_path / "keys" / "finetuning.pem", tmp_path / "keys" / "finetuning.pub.pem"
+    assert with_worker.worker_keys == {"finetuning": KeyPair(private, public)}
+    for room in with_worker.rooms:
+        told = room.environment[f"BRAIN_{room.name.upper()}_WORKER_PUBLIC_KEY_FILES"]
+        assert json.loads(told) == {"finetuning": str(public)}
+    holders = [room.name for room in with_worker.rooms if str(private) in room.environment.values()]
+    assert holders == ["finetuning"]
+    assert with_worker.room("finetuning").environment["BRAIN_FINETUNING_WORKER_KEY_FILE"] == str(private)
+
+
+def test_a_workers_key_is_made_once_and_is_read_by_its_owner_only(with_worker: StackPlan) -> None:
+    prepare(with_worker)
+    pair = with_worker.worker_keys["finetuning"]
+    token = WorkerMinter(pair.private.read_bytes(), worker="finetuning").mint(Caller("vera", "acme"), work="ftjob-1")
+    verifier = TokenVerifier(
+        [with_worker.public_key_file.read_bytes()], worker_keys={"finetuning": pair.public.read_bytes()}
+    )
+    assert verifier.verify(token).worker == "finetuning"
+    assert pair.private.stat().st_mode & 0o077 == 0
+    before = pair.private.read_bytes()
+    prepare(with_worker)
+    assert pair.private.read_bytes() == before
+
+
+def test_the_room_that_signs_webhooks_finds_its_secret(with_worker: StackPlan) -> None:
+    prepare(with_worker)
+    secret = Path(with_worker.room("finetuning").environment["BRAIN_FINETUNING_WEBHOOK_SECRET_FILE"])
+    assert len(secret.read_bytes()) == 64
+    assert secret.stat().st_mode & 0o077 == 0
 
 
 def test_temporary_files_stay_in_the_state_folder_where_socket_paths_fit(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from services.chassis.auth import (
     Role,
     TokenMinter,
     TokenVerifier,
+    WorkerMinter,
     at_least,
     current_caller,
     generate_key_pair,
@@ -88,6 +89,7 @@ class Room:
     stub: Any
     minter: TokenMinter
     registry: CollectorRegistry
+    worker: WorkerMinter
 
     def token(self, caller: Caller = VIEWER) -> str:
         return self.minter.mint(caller)
@@ -96,20 +98,23 @@ class Room:
 @pytest.fixture
 async def room() -> AsyncIterator[Room]:
     private, public = generate_key_pair()
+    worker_private, worker_public = generate_key_pair()
     registry = CollectorRegistry()
     policy = dict.fromkeys(methods_of(SERVICE), ANYONE) | {f"/{SERVICE}/Score": at_least(Role.TRAINER)}
     server = RpcServer(
         room="generation",
         listen="127.0.0.1:0",
         policy=policy,
-        verifier=TokenVerifier([public]),
+        verifier=TokenVerifier([public], worker_keys={"finetuning": worker_public}),
         registry=registry,
+        delegates={"finetuning": frozenset({f"/{SERVICE}/Tokenize"})},
     )
     servicer = Servicer()
     server.add(generation_pb2_grpc.add_GenerationServiceServicer_to_server, servicer, SERVICE)
     channel = connect(await server.start())
     stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-    yield Room(server, servicer, channel, stub, TokenMinter(private, issuer="gateway"), registry)
+    minter, worker = TokenMinter(private, issuer="gateway"), WorkerMinter(worker_private, worker="finetuning")
+    yield Room(server, servicer, channel, stub, minter, registry, worker)
     await channel.close()
     await server.stop(0)
 
@@ -150,6 +155,17 @@ async def test_without_a_good_token_nothing_is_served(room: Room) -> None:
 async def test_the_policy_decides_by_role(room: Room) -> None:
     with pytest.raises(PermissionDenied), remote("generation", token=room.token()) as metadata:
         await room.stub.Score(generation_pb2.ScoreRequest(), timeout=10, metadata=metadata)
+
+
+async def test_a_worker_acts_for_a_caller_where_it_is_listed_and_what_it_asks_beyond_is_counted(room: Room) -> None:
+    token = room.worker.mint(VIEWER, work="ftjob-1")
+    with remote("generation", "Tokenize", token=token) as metadata:
+        answer = await room.stub.Tokenize(generation_pb2.TokenizeRequest(), timeout=10, metadata=metadata)
+    assert answer.context_window == len("vera")
+    assert room.registry.get_sample_value("brain_authz_denied_total", {"reason": "permission_denied"}) is None
+    with pytest.raises(PermissionDenied, match="'finetuning' may not call"), remote("generation", token=token) as sent:
+        await room.stub.Detokenize(generation_pb2.DetokenizeRequest(), timeout=10, metadata=sent)
+    assert room.registry.get_sample_value("brain_authz_denied_total", {"reason": "permission_denied"}) == 1
 
 
 async def test_a_call_without_a_deadline_is_refused(room: Room) -> None:
