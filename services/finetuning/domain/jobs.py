@@ -206,7 +206,17 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state of the weights that training can go on from; its bytes are an archive in the blob store."""
+    """A state of the weights that training can go on from.
+
+    Attributes:
+        checkpoint_id: Id.
+        job_id: Job.
+        created_at: Seconds since 1970.
+        step: Steps done.
+        metrics: Metrics at that step.
+        blob_key: Archive in the blob store.
+        adapter: Where in the archive the adapter lies; empty where there is none.
+    """
 
     checkpoint_id: str
     job_id: str
@@ -214,6 +224,7 @@ class Checkpoint:
     step: int
     metrics: dict[str, float]
     blob_key: str
+    adapter: str
 
 
 def check_metadata(metadata: dict[str, str]) -> None:

@@ -1,10 +1,11 @@
 """How a job is to be trained: what the caller asked for, and its bounds."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from services.chassis.errors import InvalidInput
-from services.finetuning.domain.training import Stage
+from services.finetuning.domain.training import LoraShape, Stage, TrainingSettings
+from services.finetuning.domain.training_defaults import WantedLora, WantedTraining, resolved
 
 __all__ = ["Lora", "TrainingSpec"]
 
@@ -121,3 +122,55 @@ class TrainingSpec:
             raise InvalidInput(
                 "constitution: RLAIF needs to be told in words what a good answer is.", param="brain.constitution"
             )
+
+    def settings(
+        self, *, rows: int, seed: int, start: LoraShape | None, max_rank: int
+    ) -> TrainingSettings:
+        """Return how to train, with everything chosen; a spec that was `chosen` gives the same settings again.
+
+        Args:
+            rows: Rows of the training file.
+            seed: Seed of everything that is drawn.
+            start: Shape of the adapter that is trained on; None for a new one.
+            max_rank: Largest rank that the engine serves; 0 where it does not say.
+
+        Raises:
+            InvalidInput: A value is not allowed.
+        """
+        lora = WantedLora(
+            self.lora.rank,
+            self.lora.alpha,
+            self.lora.dropout,
+            self.lora.target_modules,
+            self.lora.rank_stabilised or None,
+        )
+        wanted = WantedTraining(
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            learning_rate_multiplier=self.learning_rate_multiplier,
+            beta=self.beta,
+            lora=lora,
+            max_length=self.max_length or 0,
+            max_steps=self.max_steps or 0,
+            checkpoint_every=self.checkpoint_every or 0,
+            evaluate_every=self.evaluate_every or 0,
+            samples_per_prompt=self.samples_per_prompt or 0,
+            max_completion_tokens=self.max_completion_tokens or 0,
+        )
+        limit = {"max_rank": max_rank} if max_rank else {}
+        return resolved(self.stage, wanted, rows=rows, seed=seed, start=start, **limit)
+
+    def chosen(self, settings: TrainingSettings) -> "TrainingSpec":
+        """Return the spec with what the room chose for what was left open."""
+        shape = settings.lora
+        return replace(
+            self,
+            n_epochs=settings.n_epochs,
+            batch_size=settings.batch_size,
+            learning_rate_multiplier=self.learning_rate_multiplier or 1.0,
+            beta=settings.beta if self.stage.has_reference else self.beta,
+            lora=Lora(shape.rank, shape.alpha, shape.dropout, shape.target_modules, shape.rank_stabilised),
+            max_length=settings.max_length,
+            samples_per_prompt=settings.samples_per_prompt if self.stage.samples else self.samples_per_prompt,
+            max_completion_tokens=settings.max_completion_tokens if self.stage.samples else self.max_completion_tokens,
+        )

@@ -22,7 +22,7 @@ from services.finetuning.domain.jobs import (
     TuningJob,
     result_csv,
 )
-from services.finetuning.domain.training import Finished, Stage
+from services.finetuning.domain.training_messages import Finished
 from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Change, Ledger, Page
 from services.finetuning.telemetry import Metrics
@@ -86,10 +86,10 @@ class Complete:
             raise Conflict(f"Job {work.key} is gone.")
         uploads: list[tuple[str, int, Upload]] = []
         try:
-            if job.wanted.stage is Stage.REWARD_MODEL:
-                await self._archives.keep(Path(finished.folder), reward_model_key(job.tenant, job.job_id))
-            else:
-                uploads = await self._upload(job, finished)
+            if finished.reward_model_folder is not None:
+                await self._archives.keep(finished.reward_model_folder, reward_model_key(job.tenant, job.job_id))
+            if finished.adapter_folder is not None:
+                uploads = await self._upload(job, finished.adapter_folder, finished.step)
         except (InvalidInput, TooLarge) as error:
             await self.fail(work, JobError("adapter_refused", error.message, error.param or ""))
             return
@@ -193,13 +193,13 @@ class Complete:
                     event(released, self._now(), f"Validating training file: {released.training_file}"),
                 )
 
-    async def _upload(self, job: TuningJob, finished: Finished) -> list[tuple[str, int, Upload]]:
+    async def _upload(self, job: TuningJob, adapter: Path, steps: int) -> list[tuple[str, int, Upload]]:
         """Upload the adapter, and those of the checkpoints that are kept; the adapter comes first."""
         name = adapter_name(base=job.base_model, tenant=job.tenant, suffix=job.suffix, job_id=job.job_id)
-        uploads = [(name, 0, await self._publish.upload(job.tenant, name, Path(finished.folder)))]
+        uploads = [(name, 0, await self._publish.upload(job.tenant, name, adapter))]
         for checkpoint in await self._ledger.checkpoints(job.job_id, Page(100)):
-            if checkpoint.step >= finished.step:
-                # The end of the job is the adapter itself.
+            # The end of the job is the adapter itself.
+            if checkpoint.step >= steps or not checkpoint.adapter:
                 continue
             uploads.append(await self._upload_checkpoint(job, name, checkpoint))
         return uploads
@@ -208,7 +208,7 @@ class Complete:
         own = checkpoint_name(name, checkpoint.step)
         folder = await self._archives.fetch(checkpoint.blob_key, self._scratch / checkpoint.checkpoint_id)
         try:
-            return own, checkpoint.step, await self._publish.upload(job.tenant, own, folder)
+            return own, checkpoint.step, await self._publish.upload(job.tenant, own, folder / checkpoint.adapter)
         finally:
             await asyncio.to_thread(_remove, folder)
 
@@ -225,7 +225,8 @@ class Complete:
 
     async def _result_file(self, job: TuningJob) -> str:
         rows = await self._ledger.metrics(job.job_id)
-        return await self._files.upload(f"{job.job_id}-metrics.csv", result_csv(rows), purpose=RESULTS)
+        kept = await self._files.upload(f"{job.job_id}-metrics.csv", [result_csv(rows)], purpose=RESULTS)
+        return kept.file_id
 
 
 def _remove(folder: Path) -> None:

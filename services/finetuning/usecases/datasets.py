@@ -82,10 +82,7 @@ class Datasets:
             await change.remove_dataset(dataset_id)
         for file_id in (dataset.training_file, dataset.held_out_file):
             if file_id:
-                try:
-                    await self._files.delete(file_id)
-                except NotFound:
-                    _log.info("dataset_file_was_gone", dataset_id=dataset_id)
+                await self._files.delete(file_id)
 
 
 class BuildDataset:
@@ -127,18 +124,15 @@ class BuildDataset:
             except (InvalidInput, NotFound) as error:
                 await self._end(work, replace(dataset, status=DatasetStatus.FAILED, error=error.message))
                 return
-            training = await self._files.upload(
-                f"{dataset.name}.jsonl"[:_MAX_NAME_CHARS], built.training, purpose="fine-tune"
-            )
+            training = await self._files.upload(f"{dataset.name}.jsonl"[-_MAX_NAME_CHARS:], [built.training])
             held_out = ""
             if built.held_out:
-                held_out = await self._files.upload(
-                    f"{dataset.name}-held-out.jsonl"[:_MAX_NAME_CHARS], built.held_out, purpose="fine-tune"
-                )
+                name = f"{dataset.name}-held-out.jsonl"[-_MAX_NAME_CHARS:]
+                held_out = (await self._files.upload(name, [built.held_out])).file_id
         done = replace(
             dataset,
             status=DatasetStatus.READY,
-            training_file=training,
+            training_file=training.file_id,
             held_out_file=held_out,
             rows=built.rows,
             held_out_rows=built.held_out_rows,

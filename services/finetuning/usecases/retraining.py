@@ -13,12 +13,12 @@ from services.finetuning.domain.adapters import AdapterVersion, is_covered
 from services.finetuning.domain.jobs import JobStatus, TuningJob
 from services.finetuning.domain.lineage import Withdrawn, kept_rows
 from services.finetuning.domain.owners import Owner
-from services.finetuning.domain.row_reading import read_stream
-from services.finetuning.domain.rows import KIND_OF_STAGE, as_line
+from services.finetuning.domain.rows import as_line
 from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Change, Ledger, Reading
 from services.finetuning.usecases.jobs import Jobs
 from services.finetuning.usecases.lookup import owned_adapter
+from services.finetuning.usecases.reading import ReadRows
 
 __all__ = ["Retrain", "Retraining", "withdrawn_of"]
 
@@ -54,14 +54,18 @@ class Retrain:
     Args:
         ledger: Records.
         jobs: Creates jobs.
-        files: Training files.
+        files: Keeps training files.
+        read_rows: Reads them.
         now: Seconds since 1970.
     """
 
-    def __init__(self, *, ledger: Ledger, jobs: Jobs, files: Files, now: Callable[[], float]) -> None:
+    def __init__(
+        self, *, ledger: Ledger, jobs: Jobs, files: Files, read_rows: ReadRows, now: Callable[[], float]
+    ) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._files = files
+        self._read_rows = read_rows
         self._now = now
 
     async def __call__(self, caller: Caller, name: str) -> Retraining:
@@ -119,8 +123,7 @@ class Retrain:
     async def _without(
         self, job: TuningJob, file_id: str, withdrawn: Withdrawn, *, may_be_empty: bool = False
     ) -> tuple[str, int]:
-        kind = KIND_OF_STAGE[job.wanted.stage.value]
-        read = await read_stream(self._files.download(file_id), kind)
+        read = await self._read_rows(file_id, stage=job.wanted.stage.value)
         kept, left = kept_rows(read.rows, withdrawn)
         if not left:
             return file_id, 0
@@ -132,8 +135,8 @@ class Retrain:
                 "adapter instead.",
                 param="name",
             )
-        data = b"".join(as_line(row.row) for row in kept)
-        return await self._files.upload(f"{file_id}-without.jsonl", data, purpose="fine-tune"), len(left)
+        without = await self._files.upload(f"{file_id}-without.jsonl", (as_line(row.row) for row in kept))
+        return without.file_id, len(left)
 
     def _affected(self, stages: list[_Stage]) -> list[_Stage]:
         """Return the stages that must be repeated: from the first that loses rows, all that build on it."""

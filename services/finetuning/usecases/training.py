@@ -14,17 +14,19 @@ from services.chassis.errors import BrainError, Conflict, Internal, InvalidInput
 from services.chassis.ids import new_id
 from services.chassis.jobs.table import Job
 from services.finetuning.domain.jobs import Checkpoint, JobError, JobStatus, TuningJob
-from services.finetuning.domain.training import (
+from services.finetuning.domain.training import Stage, TrainingPlan
+from services.finetuning.domain.training_messages import (
     CheckpointSaved,
     Finished,
     Message,
-    Metrics as Measured,
+    Paused,
+    RowsRead,
     Started,
-    TrainingPlan,
 )
+from services.finetuning.domain.training_messages import Metrics as Measured
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.records import Change, Ledger, Page
-from services.finetuning.ports.training import Paused, Run, Trainer
+from services.finetuning.ports.training import Run, Trainer
 from services.finetuning.telemetry import TRAIN_SPAN, Metrics, spans
 from services.finetuning.usecases.archives import Archives
 from services.finetuning.usecases.completing import Complete
@@ -220,7 +222,7 @@ class TrainJob:
                             job,
                             step=max(job.step, message.step),
                             metrics={**job.metrics, **values},
-                            trained_tokens=int(values.get("trained_tokens", job.trained_tokens)),
+                            trained_tokens=int(values.get("tokens", job.trained_tokens)),
                         )
                     )
             case CheckpointSaved():
@@ -231,8 +233,9 @@ class TrainJob:
     async def _keep(self, work: Job, job_id: str, saved: CheckpointSaved) -> None:
         """Keep a checkpoint, then forget those that are too old."""
         key = f"tuning/{work.tenant}/{job_id}/step-{saved.step}-{work.fence}.tar"
-        await self._archives.keep(Path(saved.folder), key)
-        checkpoint = Checkpoint(new_id("ftckpt_"), job_id, self._now(), saved.step, dict(saved.metrics), key)
+        await self._archives.keep(saved.folder, key)
+        adapter = str(saved.adapter_folder.relative_to(saved.folder)) if served else ""
+        checkpoint = Checkpoint(new_id("ftckpt_"), job_id, self._now(), saved.step, dict(saved.metrics), key, adapter)
         try:
             async with self._held(work, job_id) as (change, job):
                 await change.add_checkpoint(work.tenant, checkpoint)

@@ -19,7 +19,7 @@ from services.finetuning.domain.report import Finding, Report, Severity, at_line
 from services.finetuning.domain.row_reading import RowFile
 from services.finetuning.domain.rows import DocumentSource, FeedbackSource
 from services.finetuning.domain.spec import TrainingSpec
-from services.finetuning.domain.training import DryRun
+from services.finetuning.domain.training_messages import DryRun
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.records import Ledger
 from services.finetuning.ports.serving import EngineLimits, Serving
