@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from services.chassis.errors import InvalidInput
 
-__all__ = ["OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
+__all__ = ["Metadata", "OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80
@@ -24,6 +24,10 @@ Upper: Final = BeforeValidator(lambda value: value.upper() if isinstance(value, 
 TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 # More than any context window holds: engines stop at theirs.
 TokenLimit = Annotated[int, Field(ge=1, le=2**20)]
+# A caller's own notes on an object, in OpenAI's bounds.
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 
 
 class SdkBody(BaseModel):
@@ -97,7 +101,7 @@ def _fault(faults: list[ErrorDetails], value: dict[str, Any]) -> InvalidInput:
     shown = repr(fault["input"])
     if len(shown) > _SHOWN_CHARACTERS:
         shown = shown[:_SHOWN_CHARACTERS] + "…"
-    return InvalidInput(f"{name}: {message} (got {shown}).", param=name or None)
+    return InvalidInput(f"{name}: {message} (got {shown}).".removeprefix(": "), param=name or None)
 
 
 def _path(fault: ErrorDetails, root: Any) -> list[str | int]:

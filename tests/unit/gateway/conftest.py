@@ -24,6 +24,7 @@ def settings_in() -> Callable[..., GatewaySettings]:
             retrieval_address="127.0.0.1:1",
             generation_address="127.0.0.1:1",
             chat_address="127.0.0.1:1",
+            finetuning_address="127.0.0.1:1",
             token_private_key_file=folder / "private.pem",
             api_key_secret_file=folder / "pepper",
             state_dir=folder,
