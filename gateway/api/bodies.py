@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import InvalidInput, NotFound
 
 __all__ = ["Metadata", "OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
 
@@ -61,13 +61,14 @@ def called(theirs: str, ours: str) -> Iterator[None]:
 
     Raises:
         InvalidInput: A field is wrong.
+        NotFound: What a field names is not there.
     """
     try:
         yield
-    except InvalidInput as error:
+    except (InvalidInput, NotFound) as error:
         if error.param != theirs:
             raise
-        raise InvalidInput(f"{ours}:{error.message.removeprefix(f'{theirs}:')}", param=ours) from error
+        raise type(error)(f"{ours}:{error.message.removeprefix(f'{theirs}:')}", param=ours) from error
 
 
 def _is_deep(value: Any) -> bool:

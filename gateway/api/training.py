@@ -55,9 +55,11 @@ BatchSize = Annotated[
     int | _Auto | None, PlainValidator(_whole(1, 256)), _auto_schema("integer", minimum=1, maximum=256)
 ]
 Count = Annotated[int | _Auto | None, PlainValidator(_whole(1)), _auto_schema("integer", minimum=1)]
-Factor = Annotated[float | _Auto | None, PlainValidator(_above_zero()), _auto_schema("number", exclusiveMinimum=0)]
+Factor = Annotated[
+    int | float | _Auto | None, PlainValidator(_above_zero()), _auto_schema("number", exclusiveMinimum=0)
+]
 UpToTen = Annotated[
-    float | _Auto | None, PlainValidator(_above_zero(10)), _auto_schema("number", exclusiveMinimum=0, maximum=10)
+    int | float | _Auto | None, PlainValidator(_above_zero(10)), _auto_schema("number", exclusiveMinimum=0, maximum=10)
 ]
 
 

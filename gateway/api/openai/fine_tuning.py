@@ -89,9 +89,10 @@ class FineTuningRoutes:
 
     async def create(self, call: Call) -> Reply:
         """Create a job; its files are checked before it is queued."""
-        new = new_job(await call.parse(JobBody))
-        with called("grader", "method.reinforcement.grader" if new.method_json else "brain.grader"):
-            made = await self._jobs.create(new)
+        body = await call.parse(JobBody)
+        is_theirs = body.method is not None and body.method.reinforcement is not None
+        with called("grader", "method.reinforcement.grader" if is_theirs else "brain.grader"):
+            made = await self._jobs.create(new_job(body))
         call.touched(made.id)
         return self._reply(call, made)
 
