@@ -1,5 +1,6 @@
 """Bodies and query strings into models, with errors that name the field, the value and what is allowed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, TypeVar
@@ -66,9 +67,12 @@ def called(theirs: str, ours: str) -> Iterator[None]:
     try:
         yield
     except (InvalidInput, NotFound) as error:
-        if error.param != theirs:
+        param = error.param or ""
+        # What lies within the field counts too: `grader.type` within `grader`.
+        if not re.match(rf"{re.escape(theirs)}($|[.\[])", param):
             raise
-        raise type(error)(f"{ours}:{error.message.removeprefix(f'{theirs}:')}", param=ours) from error
+        within = ours + param.removeprefix(theirs)
+        raise type(error)(f"{within}:{error.message.removeprefix(f'{param}:')}", param=within) from error
 
 
 def _is_deep(value: Any) -> bool:
