@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from client.errors import UsageError
+from client.errors import UnreachableError, UsageError
 from client.place import AsJson, open_gateway, print_json
 from client.tuning import FINAL, Tuning, settings
 from client.tuning_rendering import Watch, facts, finish, notes, show_jobs, show_report, show_table
@@ -18,6 +18,8 @@ tune = typer.Typer(no_args_is_help=True, help="Train adapters: check, create, wa
 
 # A person sees no more, and the gateway is asked no more often.
 _LOOK_EVERY_S = 1.0
+# A job takes hours: who watches it sits out a restart of the gateway.
+_PATIENCE_S = 60.0
 
 Training = Annotated[str, typer.Argument(help="Rows to train on: a file of this machine (JSON lines), or a file's id.")]
 FromDataset = Annotated[
@@ -233,12 +235,19 @@ def watch(context: typer.Context, job_id: str, *, as_json: AsJson = False) -> No
 def _watched(tuning: Tuning, job_id: str, console: Console) -> dict[str, Any]:
     """Draw a job until it ends or stands still; return it."""
     watch = Watch(console)
+    answered_at = time.monotonic()
     with watch.bar:
         while True:
-            job = tuning.job(job_id)
-            watch.see(job)
-            if job["status"] in FINAL or job["status"] == "paused":
-                return job
+            try:
+                job = tuning.job(job_id)
+            except UnreachableError:
+                if time.monotonic() - answered_at > _PATIENCE_S:
+                    raise
+            else:
+                answered_at = time.monotonic()
+                watch.see(job)
+                if job["status"] in FINAL or job["status"] == "paused":
+                    return job
             time.sleep(_LOOK_EVERY_S)
 
 

@@ -141,7 +141,7 @@ def test_an_adapter_is_imported(wire: Wire, tmp_path: Path) -> None:
 def test_an_alias_is_promoted_and_rolled_back(wire: Wire) -> None:
     wire.on("POST", "/brain/v1/promotions", PROMOTION, 201)
     result = run(wire, "promote", "support", NAME, "--canary", "0")
-    assert "support leads from the base model" in result.output
+    assert "gated: support, from the base model to" in result.output
     assert "opened" in result.output
     assert wire.body() == {"alias": "support", "candidate": NAME, "canary_weight": 0}
     wire.on("POST", "/brain/v1/aliases/support/rollback", PROMOTION | {"state": "rolled_back"})

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from client import tune_commands
-from client.errors import UsageError
+from client.errors import UnreachableError, UsageError
 from tests.unit.client.wire import Wire, printed, run
 
 JOBS = "/v1/fine_tuning/jobs"
@@ -162,6 +162,16 @@ def test_a_job_is_watched_until_it_ends(wire: Wire) -> None:
     assert result.exit_code == 0
     assert "10/10" in result.output
     assert "ft:base:acme:support:1 after 10 steps and 900 tokens" in result.output
+
+
+def test_a_restart_of_the_gateway_does_not_end_the_watching(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = httpx.Response(503, json={"error": {"message": "The finetuning service is not available."}})
+    answers = iter([httpx.Response(200, json=job("running")), away, httpx.Response(200, json=job("succeeded"))])
+    wire.on_call("GET", f"{JOBS}/ftjob-1", lambda _request: next(answers))
+    assert run(wire, "tune", "watch", "ftjob-1").exit_code == 0
+    monkeypatch.setattr(tune_commands, "_PATIENCE_S", -1.0)
+    wire.on_call("GET", f"{JOBS}/ftjob-1", lambda _request: away)
+    assert isinstance(run(wire, "tune", "watch", "ftjob-1").exception, UnreachableError)
 
 
 def test_the_bar_says_what_a_reader_wants_to_know() -> None:
