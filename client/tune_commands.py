@@ -126,7 +126,7 @@ def check(
     if as_json:
         print_json(found)
     else:
-        show_report(Console(), found["report"] or {}, trainable=found["trainable"])
+        show_report(Console(), found["report"])
     raise typer.Exit(0 if found["trainable"] else 1)
 
 

@@ -65,31 +65,37 @@ def lines(numbers: Sequence[int]) -> str:
     return ", ".join(shown) + (" …" if len(stretches) > _SHOWN_LINES else "")
 
 
-def show_report(console: Console, report: Mapping[str, Any], *, trainable: bool | None = None) -> None:
-    """Print a pre-flight: what was found wrong, what the rows are like, what training would take, and the verdict if asked."""
-    findings = report.get("findings") or []
+def show_report(console: Console, report: Mapping[str, Any]) -> None:
+    """Print a pre-flight: what was found wrong, what the rows are like, what training would take, and the verdict."""
+    findings = report["findings"]
     if findings:
         table = Table("severity", "finding", "lines", "what")
         for finding in findings:
-            severity = str(finding.get("severity", ""))
+            severity = str(finding["severity"])
             table.add_row(
                 Text(severity, style=_STYLES.get(severity, "")),
-                Text(str(finding.get("code", ""))),
-                Text(lines(finding.get("lines") or [])),
-                Text(str(finding.get("message", ""))),
+                Text(str(finding["code"])),
+                Text(_where(finding)),
+                Text(str(finding["message"])),
             )
         console.print(table)
-    plain = {name: value for name, value in report.items() if not isinstance(value, Mapping | list)}
-    if plain:
-        facts(console, "rows", plain)
-    for name, value in report.items():
-        if isinstance(value, Mapping):
+    checked = {name: value for name, value in report.items() if name != "trainable"}
+    plain = {name: value for name, value in checked.items() if not isinstance(value, Mapping | list)}
+    facts(console, "checked", plain)
+    for name, value in checked.items():
+        if isinstance(value, Mapping) and value:
             facts(console, name, value)
-    if trainable is not None:
-        verdict = (
-            ("This job can be trained.", "green") if trainable else ("This job cannot be trained as it is.", "red")
-        )
-        console.print(Text(*verdict))
+    if report["trainable"]:
+        console.print(Text("This job can be trained.", style="green"))
+    else:
+        console.print(Text("This job cannot be trained as it is.", style="red"))
+
+
+def _where(finding: Mapping[str, Any]) -> str:
+    """Return the lines of a finding; the report names the first ones, and counts all."""
+    named = finding["lines"]
+    count = int(finding["numbers"].get("rows", 0))
+    return lines(named) + (f" ({count} rows)" if count > len(named) else "")
 
 
 def show_jobs(console: Console, jobs: Iterable[Mapping[str, Any]]) -> None:

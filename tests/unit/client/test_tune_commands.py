@@ -13,10 +13,25 @@ from tests.unit.client.wire import Wire, printed, run
 
 JOBS = "/v1/fine_tuning/jobs"
 REPORT = {
-    "rows": 40,
+    "trainable": False,
+    "stage": "supervised",
+    "template_hash": "ab12",
+    "numbers": {"rows": 40, "masked_share": 0.25},
     "findings": [
-        {"severity": "error", "code": "all_masked", "message": "No token is a label.", "lines": [3, 4, 5, 9]},
-        {"severity": "warning", "code": "near_duplicate", "message": "2 rows [nearly] say the same.", "lines": [7]},
+        {
+            "severity": "error",
+            "code": "all_masked",
+            "message": "No token is a label.",
+            "lines": [3, 4, 5, 9],
+            "numbers": {"rows": 30},
+        },
+        {
+            "severity": "warning",
+            "code": "near_duplicate",
+            "message": "2 rows [nearly] say the same.",
+            "lines": [7],
+            "numbers": {"rows": 1},
+        },
     ],
     "estimate": {"steps": 12, "seconds": 61.5, "tokens": 1200},
 }
@@ -138,11 +153,15 @@ def test_a_check_shows_findings_with_their_lines_and_what_it_would_take(wire: Wi
     wire.on("POST", "/brain/v1/tuning/check", {"trainable": False, "report": REPORT})
     result = run(wire, "tune", "check", "file-1", "--no-dry-run")
     assert result.exit_code == 1
-    for shown in ("all_masked", "3–5, 9", "No token is a label.", "2 rows [nearly] say the same.", "61.5", "1200"):
+    for shown in ("all_masked", "3–5, 9 (30 rows)", "No token is a label.", "2 rows [nearly] say the same.", "61.5"):
         assert shown in result.output
+    assert "(1 rows)" not in result.output
     assert "cannot be trained" in result.output
     assert wire.body() == {"model": "default", "training_file": "file-1", "skip_dry_run": True}
-    wire.on("POST", "/brain/v1/tuning/check", {"trainable": True, "report": {"findings": []}})
+    wire.on(
+        "POST", "/brain/v1/tuning/check", {"trainable": True, "report": REPORT | {"trainable": True, "findings": []}}
+    )
+    assert "can be trained." in run(wire, "tune", "check", "file-1").output
     good = run(wire, "tune", "check", "file-1", "--json")
     assert (good.exit_code, printed(good)["trainable"]) == (0, True)
     assert "skip_dry_run" not in wire.body()
