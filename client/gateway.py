@@ -66,7 +66,7 @@ class Gateway:
         """
         if name.startswith("vs_"):
             return name
-        for one in self._pages("/brain/v1/collections", {"limit": "100"}):
+        for one in self.pages("/brain/v1/collections", [("limit", "100")]):
             if one["name"] == name:
                 return str(one["id"])
         if not create:
@@ -102,8 +102,8 @@ class Gateway:
 
     def documents(self, collection: str, *, name: str = "") -> list[dict[str, Any]]:
         """Return the documents of a collection that the caller may see."""
-        query = {"collection": collection, "limit": str(_PAGE)} | ({"name": name} if name else {})
-        return list(self._pages("/brain/v1/documents", query))
+        query = [("collection", collection), ("limit", str(_PAGE)), *([("name", name)] if name else [])]
+        return list(self.pages("/brain/v1/documents", query))
 
     def document(self, document_id: str) -> dict[str, Any]:
         """Return one document."""
@@ -194,14 +194,35 @@ class Gateway:
             raise UnreachableError(f"The gateway at {self._http.base_url} does not answer: {error}") from error
         raise GatewayError("The stream ended without its terminator.")
 
-    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        after = ""
-        while True:
-            page = _object(self._request("GET", path, params=[*query.items(), *([("after", after)] if after else [])]))
-            yield from page["data"]
+    def upload_file(self, path: Path, *, purpose: str) -> dict[str, Any]:
+        """Keep a file for a purpose other than answering; return its record."""
+        with path.open("rb") as content:
+            form = {"purpose": (None, purpose), "file": (path.name, content)}
+            return _object(self._request("POST", "/v1/files", form=form))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Sequence[tuple[str, str]] = (),
+    ) -> dict[str, Any]:
+        """Send a request and return the object that answers it."""
+        return _object(self._request(method, path, body=body, params=params))
+
+    def pages(
+        self, path: str, query: Sequence[tuple[str, str]] = (), *, most: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the entries of a list, page after page, in either of the API's two forms."""
+        after, left = "", most
+        while left is None or left > 0:
+            page = self.send("GET", path, params=[*query, *([("after", after)] if after else [])])
+            yield from page["data"][:left]
             if not page["has_more"]:
                 return
-            after = str(page["next"])
+            left = None if left is None else left - len(page["data"])
+            after = str(page["last_id"] if "last_id" in page else page["next"])
 
     def _request(
         self,
@@ -211,9 +232,10 @@ class Gateway:
         body: Mapping[str, Any] | None = None,
         params: Sequence[tuple[str, str]] = (),
         content: Any = None,
+        form: Any = None,
     ) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, json=body, params=list(params), content=content)
+            answer = self._http.request(method, path, json=body, params=list(params), content=content, files=form)
         except httpx.TransportError as error:
             raise UnreachableError(f"The gateway at {self._http.base_url} does not answer: {error}") from error
         if answer.is_error:

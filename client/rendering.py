@@ -15,6 +15,7 @@ __all__ = [
     "show_answer",
     "show_deletion",
     "show_passages",
+    "show_reach",
     "show_receipt",
     "show_status",
     "stream_answer",
@@ -157,6 +158,16 @@ def show_deletion(console: Console, deletion: Mapping[str, Any]) -> None:
         counted = str(store["remaining"]) if store["counted"] else "not counted yet"
         add_row(table, store["store"], str(store["removed"]), counted)
     console.print(table)
+    show_reach(console, deletion.get("adapters", ()))
+
+
+def show_reach(console: Console, adapters: Sequence[str] | str) -> None:
+    """Print which adapters are refused because they learned from what was taken away."""
+    if adapters == "pending":
+        console.print(Text("The adapters that learned from it could not be blocked yet; that follows.", style="yellow"))
+        return
+    for name in adapters:
+        console.print(Text.assemble(("blocked ", "red"), f"{name}; brain adapters retrain {name}"), soft_wrap=True)
 
 
 def show_status(console: Console, state: Mapping[str, Any]) -> None:

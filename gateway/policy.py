@@ -13,6 +13,7 @@ __all__ = ["POLICY"]
 _OPEN: Final[frozenset[Role]] = frozenset()  # answers without a key, and tells nothing that needs one
 _READ: Final = ANYONE
 _WRITE: Final = at_least(Role.CONTRIBUTOR)
+_TRAIN: Final = at_least(Role.TRAINER)
 _ADMINISTER: Final = at_least(Role.ADMINISTRATOR)
 
 POLICY: Final[Policy] = {
@@ -21,6 +22,7 @@ POLICY: Final[Policy] = {
     # OpenAI
     "GET /v1/models": _READ,
     "GET /v1/models/{model:path}": _READ,
+    "DELETE /v1/models/{model:path}": _TRAIN,
     "POST /v1/chat/completions": _READ,
     "POST /v1/completions": _READ,
     "POST /v1/embeddings": _READ,
@@ -45,6 +47,17 @@ POLICY: Final[Policy] = {
     "GET /v1/vector_stores/{store_id}/file_batches/{batch_id}": _READ,
     "POST /v1/vector_stores/{store_id}/file_batches/{batch_id}/cancel": _WRITE,
     "GET /v1/vector_stores/{store_id}/file_batches/{batch_id}/files": _READ,
+    "POST /v1/fine_tuning/jobs": _TRAIN,
+    "GET /v1/fine_tuning/jobs": _TRAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}": _TRAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/cancel": _TRAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/pause": _TRAIN,
+    "POST /v1/fine_tuning/jobs/{job_id}/resume": _TRAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/events": _TRAIN,
+    "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": _TRAIN,
+    "POST /v1/fine_tuning/checkpoints/{checkpoint:path}/permissions": _TRAIN,
+    "POST /v1/fine_tuning/alpha/graders/run": _TRAIN,
+    "POST /v1/fine_tuning/alpha/graders/validate": _TRAIN,
     # Cohere, and the same below /v1 for base addresses that end in it
     "POST /v2/chat": _READ,
     "POST /v1/v2/chat": _READ,
@@ -85,6 +98,26 @@ POLICY: Final[Policy] = {
     "POST /brain/v1/receipts/{receipt_id}/replay": _READ,
     "POST /brain/v1/search": _READ,
     "POST /brain/v1/explain": _READ,
+    "POST /brain/v1/datasets": _TRAIN,
+    "GET /brain/v1/datasets": _TRAIN,
+    "GET /brain/v1/datasets/{dataset_id}": _TRAIN,
+    "DELETE /brain/v1/datasets/{dataset_id}": _TRAIN,
+    "POST /brain/v1/tuning/check": _TRAIN,
+    "GET /brain/v1/adapters": _TRAIN,
+    "POST /brain/v1/adapters": _TRAIN,
+    "GET /brain/v1/adapters/{adapter:path}": _TRAIN,
+    "POST /brain/v1/adapters/{adapter:path}/block": _TRAIN,
+    "POST /brain/v1/adapters/{adapter:path}/accept": _ADMINISTER,  # against what a deletion asked for
+    "POST /brain/v1/adapters/{adapter:path}/retrain": _TRAIN,
+    "DELETE /brain/v1/adapters/{adapter:path}": _TRAIN,
+    "POST /brain/v1/promotions": _TRAIN,
+    "GET /brain/v1/promotions": _TRAIN,
+    "GET /brain/v1/promotions/{promotion_id}": _TRAIN,
+    "GET /brain/v1/aliases": _TRAIN,
+    "POST /brain/v1/aliases/{alias}/rollback": _TRAIN,
+    "POST /brain/v1/webhooks": _ADMINISTER,
+    "GET /brain/v1/webhooks": _ADMINISTER,
+    "DELETE /brain/v1/webhooks/{webhook_id}": _ADMINISTER,
     "GET /brain/v1/me": _READ,
     "POST /brain/v1/keys": _ADMINISTER,
     "GET /brain/v1/keys": _ADMINISTER,

@@ -18,6 +18,7 @@ class GatewaySettings(RoomSettings):
         retrieval_address: Where the retrieval room listens.
         generation_address: Where the generation room listens.
         chat_address: Where the chat room listens.
+        finetuning_address: Where the finetuning room listens.
         token_private_key_file: Ed25519 key (PEM) that internal tokens are signed with.
         api_key_secret_file: What API keys are hashed with; without it the database's hashes are worthless.
         token_lifetime_s: How long an internal token is good for: as long as the longest request.
@@ -40,6 +41,7 @@ class GatewaySettings(RoomSettings):
     retrieval_address: str
     generation_address: str
     chat_address: str
+    finetuning_address: str = "127.0.0.1:50056"
     token_private_key_file: Path
     api_key_secret_file: Path
     token_lifetime_s: int = Field(900, ge=60)

@@ -1,5 +1,6 @@
 """Bodies and query strings into models, with errors that name the field, the value and what is allowed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, TypeVar
@@ -8,9 +9,9 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import InvalidInput, NotFound
 
-__all__ = ["OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
+__all__ = ["Metadata", "OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80
@@ -24,6 +25,10 @@ Upper: Final = BeforeValidator(lambda value: value.upper() if isinstance(value, 
 TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 # More than any context window holds: engines stop at theirs.
 TokenLimit = Annotated[int, Field(ge=1, le=2**20)]
+# A caller's own notes on an object, in OpenAI's bounds.
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 
 
 class SdkBody(BaseModel):
@@ -57,13 +62,17 @@ def called(theirs: str, ours: str) -> Iterator[None]:
 
     Raises:
         InvalidInput: A field is wrong.
+        NotFound: What a field names is not there.
     """
     try:
         yield
-    except InvalidInput as error:
-        if error.param != theirs:
+    except (InvalidInput, NotFound) as error:
+        param = error.param or ""
+        # What lies within the field counts too: `grader.type` within `grader`.
+        if not re.match(rf"{re.escape(theirs)}($|[.\[])", param):
             raise
-        raise InvalidInput(f"{ours}:{error.message.removeprefix(f'{theirs}:')}", param=ours) from error
+        within = ours + param.removeprefix(theirs)
+        raise type(error)(f"{within}:{error.message.removeprefix(f'{param}:')}", param=within) from error
 
 
 def _is_deep(value: Any) -> bool:
@@ -97,7 +106,7 @@ def _fault(faults: list[ErrorDetails], value: dict[str, Any]) -> InvalidInput:
     shown = repr(fault["input"])
     if len(shown) > _SHOWN_CHARACTERS:
         shown = shown[:_SHOWN_CHARACTERS] + "…"
-    return InvalidInput(f"{name}: {message} (got {shown}).", param=name or None)
+    return InvalidInput(f"{name}: {message} (got {shown}).".removeprefix(": "), param=name or None)
 
 
 def _path(fault: ErrorDetails, root: Any) -> list[str | int]:

@@ -126,6 +126,12 @@ def _query(route: Route) -> list[dict[str, Any]]:
     schema = route.query.model_json_schema()
     required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": one}
+        {"name": name, "in": "query", "required": name in required, "schema": one} | _style(one)
         for name, one in schema.get("properties", {}).items()
     ]
+
+
+def _style(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say how an object stands in a query string: `name[key]=value`."""
+    kinds = {one.get("type") for one in (schema, *schema.get("anyOf", ()))}
+    return {"style": "deepObject", "explode": True} if "object" in kinds else {}

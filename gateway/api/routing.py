@@ -11,8 +11,23 @@ from starlette.routing import compile_path
 
 from gateway.api.call import Call
 from gateway.api.replies import Reply, Stream
-from gateway.ports import Audit, Chat, Generation, Ingestion, Meter, Probe, Retrieval
+from gateway.ports import (
+    Adapters,
+    Audit,
+    Chat,
+    Datasets,
+    Generation,
+    Graders,
+    Ingestion,
+    Jobs,
+    Meter,
+    Probe,
+    Promotions,
+    Retrieval,
+    Webhooks,
+)
 from gateway.usecases.keys import KeyUseCases
+from gateway.usecases.withholding import Withholding
 from services.chassis.auth import Policy
 from services.chassis.errors import Internal
 
@@ -38,6 +53,13 @@ class Services:
     retrieval: Retrieval
     chat: Chat
     generation: Generation
+    jobs: Jobs
+    graders: Graders
+    datasets: Datasets
+    adapters: Adapters
+    promotions: Promotions
+    webhooks: Webhooks
+    withholding: Withholding
     probe: Probe
     keys: KeyUseCases
     meter: Meter

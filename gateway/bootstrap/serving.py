@@ -14,7 +14,7 @@ from gateway.api import brain, cohere, health, openai
 from gateway.api.app import BodyLimits, Gateway
 from gateway.api.openapi import openapi_document
 from gateway.api.routing import Route, RouteTable, Services
-from gateway.backends import chat, generation, ingestion, retrieval
+from gateway.backends import chat, finetuning, generation, ingestion, retrieval
 from gateway.backends.database import AnswersTable, AuditTable, KeysTable, UsageTable
 from gateway.backends.probe import HealthProbe
 from gateway.bootstrap.http import PatientProtocol, Server, listen
@@ -27,6 +27,7 @@ from gateway.usecases.keys import CreateKey, KeyUseCases, ListKeys, RevokeKey, R
 from gateway.usecases.ledger import Ledger
 from gateway.usecases.limits import Limits, Quotas
 from gateway.usecases.repeat import AnswerOnce
+from gateway.usecases.withholding import Withholding
 from services.chassis.auth import TokenMinter
 from services.chassis.database import Database, migrate
 from services.chassis.lifecycle import Lifecycle
@@ -39,6 +40,7 @@ __all__ = ["Assembled", "all_routes", "assemble", "document", "run"]
 
 _log = structlog.get_logger()
 _PRUNE_PAUSE_S = 3600.0
+_ROOMS = ("ingestion", "retrieval", "generation", "chat", "finetuning")
 
 
 def all_routes(services: Services) -> list[Route]:
@@ -73,11 +75,19 @@ def _services(
     create = CreateKey(keys=keys, pepper=pepper)
     keeper = ingestion.GrpcIngestion(channels["ingestion"])
     collections = KnownCollections(ingestion=keeper)
+    adapters = finetuning.GrpcAdapters(channels["finetuning"])
     services = Services(
         ingestion=keeper,
         retrieval=CheckedRetrieval(retrieval=retrieval.GrpcRetrieval(channels["retrieval"]), collections=collections),
         chat=CheckedChat(chat=chat.GrpcChat(channels["chat"], answer_timeout_s=timeout_s), collections=collections),
         generation=generation.GrpcGeneration(channels["generation"], answer_timeout_s=timeout_s),
+        jobs=finetuning.GrpcJobs(channels["finetuning"]),
+        graders=finetuning.GrpcGraders(channels["finetuning"]),
+        datasets=finetuning.GrpcDatasets(channels["finetuning"]),
+        adapters=adapters,
+        promotions=finetuning.GrpcPromotions(channels["finetuning"]),
+        webhooks=finetuning.GrpcWebhooks(channels["finetuning"]),
+        withholding=Withholding(documents=keeper, adapters=adapters),
         probe=HealthProbe(channels),
         keys=KeyUseCases(
             create=create,
@@ -101,6 +111,7 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
         "retrieval": connect(settings.retrieval_address, idempotent=retrieval.IDEMPOTENT, tls=tls),
         "generation": connect(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls),
         "chat": connect(settings.chat_address, idempotent=chat.IDEMPOTENT, tls=tls),
+        "finetuning": connect(settings.finetuning_address, idempotent=finetuning.IDEMPOTENT, tls=tls),
     }
     services, authenticate = _services(
         database, channels, pepper=settings.api_key_secret_file.read_bytes(), timeout_s=settings.answer_timeout_s
@@ -186,7 +197,7 @@ async def _prune(once: AnswerOnce) -> None:
 async def document() -> dict[str, object]:
     """Return the OpenAPI document; nothing is connected to."""
     database = Database("sqlite://")
-    channels = {room: connect("127.0.0.1:1") for room in ("ingestion", "retrieval", "generation", "chat")}
+    channels = {room: connect("127.0.0.1:1") for room in _ROOMS}
     try:
         services, _ = _services(database, channels, pepper=b"", timeout_s=1)
         return openapi_document(RouteTable(all_routes(services), POLICY), POLICY)

@@ -14,11 +14,12 @@ from services.chassis.errors import InvalidInput
 __all__ = ["ROOMS", "Addresses", "KeyPair", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
 
 # Callees before callers, so that a room finds whom it needs.
-ROOMS: Final = ("generation", "retrieval", "ingestion", "chat", "gateway")
+ROOMS: Final = ("generation", "retrieval", "ingestion", "finetuning", "chat", "gateway")
 _MODULES: Final = {
     "generation": "services.generation",
     "retrieval": "services.retrieval",
     "ingestion": "services.ingestion",
+    "finetuning": "services.finetuning",
     "chat": "services.chat",
     "gateway": "gateway",
 }
@@ -32,8 +33,9 @@ _CALLS: Final = {
     "generation": (),
     "retrieval": (),
     "ingestion": ("retrieval",),
+    "finetuning": ("ingestion", "retrieval", "generation"),
     "chat": ("retrieval", "generation"),
-    "gateway": ("ingestion", "retrieval", "generation", "chat"),
+    "gateway": ("ingestion", "retrieval", "generation", "chat", "finetuning"),
 }
 
 

@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 SDKS = ("openai-oldest", "openai-newest", "cohere-oldest", "cohere-newest")
 # How each engine is named to the stack. The scripted one answers with the best sentence of the passages.
 ENGINES = {"scripted": "scripted://?mode=extract", "vllm": "vllm://"}
+# The tests listen on this machine for the webhooks of their jobs.
+SETTINGS = {"BRAIN_FINETUNING_WEBHOOK_HTTP_LOOPBACK": "true"}
 # One SDK's tests, with a slow first answer of a small real model on a busy machine.
 SUITE_TIMEOUT_S = 900
 
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="brain-conformance-") as folder:
         results = Path(folder)
-        with running_stack(results / "state", engine=ENGINES[asked.engine]) as stack:
+        with running_stack(results / "state", engine=ENGINES[asked.engine], environment=SETTINGS) as stack:
             # Another tenant's first key is made on the machine: no route reaches across tenants.
             stranger = stack.key("stranger", tenant="elsewhere", role="administrator")
             for sdk, python in interpreters.items():

@@ -6,10 +6,12 @@ from gateway.api.brain import views
 from gateway.api.brain.documents import chunking
 from gateway.api.brain.requests import CollectionBody, CollectionChange, CollectionQuery
 from gateway.api.call import Call
+from gateway.api.reach import reached
 from gateway.api.replies import Reply, Stream, json_line, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.keeping import CollectionChanges, Document, Paging
 from gateway.ports import Ingestion
+from gateway.usecases.withholding import Withholding
 
 __all__ = ["CollectionRoutes"]
 
@@ -23,10 +25,12 @@ class CollectionRoutes:
 
     Args:
         ingestion: The ingestion room.
+        withholding: Takes collections away, with what was learned from their documents.
     """
 
-    def __init__(self, *, ingestion: Ingestion) -> None:
+    def __init__(self, *, ingestion: Ingestion, withholding: Withholding) -> None:
         self._ingestion = ingestion
+        self._withholding = withholding
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -88,8 +92,8 @@ class CollectionRoutes:
     async def delete(self, call: Call) -> Reply:
         """Delete a collection."""
         identity = call.path["collection_id"]
-        count = await self._ingestion.delete_collection(identity)
-        return json_reply({"id": identity, "state": "deleting", "documents": count}, 202)
+        gone, reach = await self._withholding.delete_collection(identity)
+        return json_reply({"id": identity, "state": "deleting", "documents": len(gone)} | reached(reach), 202)
 
     async def manifest(self, call: Call) -> Stream:
         """Stream what a folder is compared with; only documents that the caller may see."""

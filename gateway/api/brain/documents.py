@@ -5,10 +5,12 @@ import orjson
 from gateway.api.brain import views
 from gateway.api.brain.requests import Access, Attributes, DocumentsQuery, TextQuery, UploadQuery
 from gateway.api.call import Call
+from gateway.api.reach import reached
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.keeping import Chunking, NewDocument, Paging
 from gateway.ports import Ingestion
+from gateway.usecases.withholding import Withholding
 from services.chassis.errors import InvalidInput
 
 __all__ = ["DocumentRoutes", "chunking"]
@@ -21,10 +23,12 @@ class DocumentRoutes:
 
     Args:
         ingestion: The ingestion room.
+        withholding: Takes documents and readers away, with what was learned from them.
     """
 
-    def __init__(self, *, ingestion: Ingestion) -> None:
+    def __init__(self, *, ingestion: Ingestion, withholding: Withholding) -> None:
         self._ingestion = ingestion
+        self._withholding = withholding
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -73,9 +77,10 @@ class DocumentRoutes:
             attributes_json=_attributes(asked.attributes),
             chunking=chunking(asked.chunk_tokens, asked.chunk_overlap_tokens),
         )
-        document, unchanged = await self._ingestion.upload_document(new, call.chunks())
+        document, unchanged, reach = await self._withholding.upload(new, call.chunks())
         call.touched(document.id)
-        return json_reply({"document": views.document(document), "unchanged": unchanged}, 200 if unchanged else 202)
+        answer = {"document": views.document(document), "unchanged": unchanged} | reached(reach)
+        return json_reply(answer, 200 if unchanged else 202)
 
     async def list_all(self, call: Call) -> Reply:
         """List documents that the caller may see."""
@@ -103,7 +108,8 @@ class DocumentRoutes:
     async def set_access(self, call: Call) -> Reply:
         """Replace the access list; narrowing it holds at once."""
         asked = await call.parse(Access)
-        return json_reply(views.document(await self._ingestion.set_access(call.path["document_id"], asked.access)))
+        document, reach = await self._withholding.set_access(call.path["document_id"], asked.access)
+        return json_reply(views.document(document) | reached(reach))
 
     async def set_attributes(self, call: Call) -> Reply:
         """Replace the attributes."""
@@ -116,7 +122,8 @@ class DocumentRoutes:
 
     async def delete(self, call: Call) -> Reply:
         """Delete a document."""
-        return json_reply(views.deletion(await self._ingestion.delete_document(call.path["document_id"])), 202)
+        deletion, reach = await self._withholding.delete_document(call.path["document_id"])
+        return json_reply(views.deletion(deletion) | reached(reach), 202)
 
     async def deletion(self, call: Call) -> Reply:
         """Return the receipt of a deletion."""

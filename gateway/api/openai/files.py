@@ -7,10 +7,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from gateway.api.call import Call
 from gateway.api.openai.requests import FilesQuery
+from gateway.api.reach import reached
 from gateway.api.replies import Reply, Stream, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.keeping import Paging, StoredFile
 from gateway.ports import Ingestion
+from gateway.usecases.withholding import Withholding
 from services.chassis.errors import InvalidInput
 
 __all__ = ["FileRoutes"]
@@ -26,10 +28,12 @@ class FileRoutes:
 
     Args:
         ingestion: The ingestion room.
+        withholding: Takes files away, with what was learned from them.
     """
 
-    def __init__(self, *, ingestion: Ingestion) -> None:
+    def __init__(self, *, ingestion: Ingestion, withholding: Withholding) -> None:
         self._ingestion = ingestion
+        self._withholding = withholding
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -100,8 +104,9 @@ class FileRoutes:
     async def delete(self, call: Call) -> Reply:
         """Delete a file."""
         file_id = call.path["file_id"]
-        documents = await self._ingestion.delete_file(file_id)
-        return json_reply({"id": file_id, "object": "file", "deleted": True, "documents": list(documents)})
+        documents, reach = await self._withholding.delete_file(file_id)
+        answer = {"id": file_id, "object": "file", "deleted": True, "documents": list(documents)}
+        return json_reply(answer | reached(reach))
 
 
 def _expiry(form: FormData) -> int:

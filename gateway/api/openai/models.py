@@ -1,33 +1,37 @@
-"""`/v1/models`: one answer that both SDK families read."""
+"""`/v1/models`: one answer that both SDK families read; adapters can be deleted by their names."""
 
 from typing import Any
 
+from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.openai.requests import ModelsQuery
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import Route
 from gateway.domain.asking import DEFAULT_MODEL, Model
-from gateway.ports import Generation
+from gateway.ports import Adapters, Generation
 from services.chassis.errors import NotFound
 
 __all__ = ["ModelRoutes"]
 
 
 class ModelRoutes:
-    """Shows the models.
+    """Shows the models, and deletes adapters.
 
     Args:
         generation: The generation room.
+        adapters: The finetuning room's registry.
     """
 
-    def __init__(self, *, generation: Generation) -> None:
+    def __init__(self, *, generation: Generation, adapters: Adapters) -> None:
         self._generation = generation
+        self._adapters = adapters
 
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
             Route("GET", "/v1/models", self.list, "List the models", query=ModelsQuery),
             Route("GET", "/v1/models/{model:path}", self.get, "Describe a model"),
+            Route("DELETE", "/v1/models/{model:path}", self.delete, "Delete an adapter; base models stay"),
         ]
 
     async def list(self, call: Call) -> Reply:
@@ -49,6 +53,13 @@ class ModelRoutes:
                 return json_reply(_cohere(model) | _openai(model))
         names = ", ".join(model.name for model in found)
         raise NotFound(f"There is no model {name!r}; there are: {names}.", param="model")
+
+    async def delete(self, call: Call) -> Reply:
+        """Delete an adapter."""
+        name = call.path["model"]
+        with called("name", "model"):
+            await self._adapters.delete(name)
+        return json_reply({"id": name, "object": "model", "deleted": True})
 
 
 def _openai(model: Model) -> dict[str, Any]:

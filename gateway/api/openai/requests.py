@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.api.bodies import OrEmpty, SdkBody, TokenId, TokenLimit
+from gateway.api.bodies import Metadata, OrEmpty, SdkBody, TokenId, TokenLimit
 from gateway.api.grounding import GroundedBody, InlineItem
 from gateway.domain.asking import Sampling
 
@@ -41,9 +41,6 @@ def _listed(value: object) -> object:
 
 Attribute = Annotated[str, Field(max_length=512)] | bool | float
 Attributes = Annotated[dict[Annotated[str, Field(max_length=64)], Attribute], Field(max_length=16)]
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
 
 
 class Turn(SdkBody):

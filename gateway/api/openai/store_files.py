@@ -6,10 +6,12 @@ from typing import Any, Final
 from gateway.api.call import Call
 from gateway.api.openai.requests import AttributesBody, BatchBody, StoreFileBody, StoreFilesQuery
 from gateway.api.openai.views import STATES, batch, chunking, listed, store_file
+from gateway.api.reach import reached
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.keeping import BatchItem, Page, Paging
 from gateway.ports import Ingestion
+from gateway.usecases.withholding import Withholding
 from services.chassis.errors import InvalidInput
 
 __all__ = ["StoreFileRoutes"]
@@ -25,10 +27,12 @@ class StoreFileRoutes:
 
     Args:
         ingestion: The ingestion room.
+        withholding: Takes documents away, with what was learned from them.
     """
 
-    def __init__(self, *, ingestion: Ingestion) -> None:
+    def __init__(self, *, ingestion: Ingestion, withholding: Withholding) -> None:
         self._ingestion = ingestion
+        self._withholding = withholding
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -79,9 +83,10 @@ class StoreFileRoutes:
     async def remove(self, call: Call) -> Reply:
         """Take a file out of a vector store; the file itself stays."""
         found = await self._ingestion.get_document_of_file(call.path["store_id"], call.path["file_id"])
-        await self._ingestion.delete_document(found.id)
+        _, reach = await self._withholding.delete_document(found.id)
         call.touched(found.id)
-        return json_reply({"id": call.path["file_id"], "object": "vector_store.file.deleted", "deleted": True})
+        answer = {"id": call.path["file_id"], "object": "vector_store.file.deleted", "deleted": True}
+        return json_reply(answer | reached(reach))
 
     async def content(self, call: Call) -> Reply:
         """Return the text that was read from a file."""

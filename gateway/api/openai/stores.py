@@ -7,11 +7,13 @@ from gateway.api.bodies import called
 from gateway.api.call import Call
 from gateway.api.openai.requests import ListQuery, SearchBody, StoreBody, StoreChange
 from gateway.api.openai.views import chunking, listed, result, store
+from gateway.api.reach import reached
 from gateway.api.replies import Reply, json_reply
 from gateway.api.routing import Body, Route
 from gateway.domain.finding import SearchSpec
 from gateway.domain.keeping import BatchItem, CollectionChanges, Paging
 from gateway.ports import Ingestion, Retrieval
+from gateway.usecases.withholding import Withholding
 from services.chassis.errors import InvalidInput
 
 __all__ = ["StoreRoutes"]
@@ -28,11 +30,13 @@ class StoreRoutes:
     Args:
         ingestion: Keeps collections.
         retrieval: Searches them.
+        withholding: Takes them away, with what was learned from them.
     """
 
-    def __init__(self, *, ingestion: Ingestion, retrieval: Retrieval) -> None:
+    def __init__(self, *, ingestion: Ingestion, retrieval: Retrieval, withholding: Withholding) -> None:
         self._ingestion = ingestion
         self._retrieval = retrieval
+        self._withholding = withholding
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -106,8 +110,8 @@ class StoreRoutes:
     async def delete(self, call: Call) -> Reply:
         """Delete a vector store; what it holds is withheld at once."""
         store_id = call.path["store_id"]
-        await self._ingestion.delete_collection(store_id)
-        return json_reply({"id": store_id, "object": "vector_store.deleted", "deleted": True})
+        _, reach = await self._withholding.delete_collection(store_id)
+        return json_reply({"id": store_id, "object": "vector_store.deleted", "deleted": True} | reached(reach))
 
     async def search(self, call: Call) -> Reply:
         """Return the best passages."""

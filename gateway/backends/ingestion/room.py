@@ -170,12 +170,12 @@ class GrpcIngestion:
             answer = await self._collections.UpdateCollection(request, timeout=READ_TIMEOUT_S, metadata=metadata)
         return words.collection(answer.collection)
 
-    async def delete_collection(self, collection_id: str) -> int:
-        """Delete a collection and return how many documents go with it."""
+    async def delete_collection(self, collection_id: str) -> Sequence[str]:
+        """Delete a collection and return the documents that go with it."""
         request = collection_pb2.DeleteCollectionRequest(collection_id=collection_id)
         with remote(_ROOM, "DeleteCollection") as metadata:
             answer = await self._collections.DeleteCollection(request, timeout=WORK_TIMEOUT_S, metadata=metadata)
-        return int(answer.document_count)
+        return list(answer.document_ids)
 
     async def upload_document(self, new: NewDocument, data: AsyncIterable[bytes]) -> tuple[Document, bool]:
         """Keep a document; return it and whether the same bytes were there already."""

@@ -61,5 +61,7 @@ class CollectionServicer:
         self, request: collection_pb2.DeleteCollectionRequest, context: object
     ) -> collection_pb2.DeleteCollectionResponse:
         """Delete a collection with all its documents."""
-        count = await self._collections.delete(current_caller(), request.collection_id)
-        return collection_pb2.DeleteCollectionResponse(collection_id=request.collection_id, document_count=count)
+        gone = await self._collections.delete(current_caller(), request.collection_id)
+        return collection_pb2.DeleteCollectionResponse(
+            collection_id=request.collection_id, document_count=len(gone), document_ids=gone
+        )

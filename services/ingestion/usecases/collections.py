@@ -97,8 +97,8 @@ class Collections:
             await change.put_collection(changed)
         return replace(changed, use=await self._ledger.collection_use(collection_id))
 
-    async def delete(self, caller: Caller, collection_id: str) -> int:
-        """Delete a collection with all its documents; return how many go with it.
+    async def delete(self, caller: Caller, collection_id: str) -> Sequence[str]:
+        """Delete a collection with all its documents; return those that go with it.
 
         Raises:
             NotFound: None in the caller's tenant.
@@ -106,16 +106,16 @@ class Collections:
             Unavailable: The index cannot be asked to withhold the documents; the collection is still there.
         """
         await managed_collection(self._ledger, caller, collection_id)
-        count = 0
+        gone: list[str] = []
         # A document that is uploaded while the others are withheld must not outlive the collection.
         while documents := await self._ledger.documents_in(caller.tenant, collection_id):
             await self._deleting.withhold_and_delete(documents, requested_by=caller.subject)
-            count += len(documents)
+            gone += (document.document_id for document in documents)
         async with self._ledger.change() as change:
             late = await change.documents_in(caller.tenant, collection_id)
             if not late:
                 await change.remove_collection(collection_id)
-        return count + (await self.delete(caller, collection_id) if late else 0)
+        return [*gone, *(await self.delete(caller, collection_id) if late else ())]
 
     async def expire(self) -> int:
         """Delete collections whose time has come, with their documents; return how many."""

@@ -1,16 +1,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
 from client import __main__ as entry_point
-from client.commands import app
 from client.errors import NotFoundError, UsageError
-from tests.unit.client.wire import Wire, entry, text_chunk
+from tests.unit.client.wire import Wire, entry, printed, run, text_chunk
 
 SOURCE = {
     "filename": "leave.md",
@@ -48,14 +45,6 @@ def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRAIN_URL", "http://brain.test")
     monkeypatch.setenv("BRAIN_API_KEY", "key-1")
     monkeypatch.setenv("COLUMNS", "160")
-
-
-def run(wire: Wire, *arguments: str, told: str = "") -> Result:
-    return CliRunner().invoke(app, list(arguments), obj=httpx.MockTransport(wire), input=told)
-
-
-def printed(result: Result) -> Any:
-    return json.loads(result.stdout)
 
 
 def test_status_shows_the_rooms_and_says_by_its_exit_when_one_is_away(wire: Wire) -> None:
@@ -168,11 +157,16 @@ def test_a_sync_waits_and_fails_with_the_reason(wire: Wire, tmp_path: Path) -> N
 
 def test_a_deletion_is_waited_for_and_counted(wire: Wire) -> None:
     stores = [{"store": "index", "removed": 4, "remaining": 0, "counted": True}]
-    wire.on("DELETE", "/brain/v1/documents/doc_1", {"document": "doc_1", "state": "deleting", "stores": []}, 202)
+    deleting = {"document": "doc_1", "state": "deleting", "stores": [], "adapters": ["ft:base:acme:hr:1"]}
+    wire.on("DELETE", "/brain/v1/documents/doc_1", deleting, 202)
     wire.on("GET", "/brain/v1/deletions/doc_1", {"document": "doc_1", "state": "deleted", "stores": stores})
     result = run(wire, "delete", "doc_1")
     assert result.exit_code == 0
     assert "index" in result.output
+    assert "blocked ft:base:acme:hr:1" in result.output
+    assert printed(run(wire, "delete", "doc_1", "--json"))["adapters"] == ["ft:base:acme:hr:1"]
+    wire.on("DELETE", "/brain/v1/documents/doc_1", deleting | {"adapters": "pending"}, 202)
+    assert "could not be blocked yet" in run(wire, "delete", "doc_1").output
     assert isinstance(run(wire, "delete", "leave.md").exception, NotFoundError)
 
 
@@ -194,7 +188,7 @@ def test_why_something_was_not_found(wire: Wire) -> None:
 
 
 def test_an_access_list_is_replaced(wire: Wire) -> None:
-    wire.on("PUT", "/brain/v1/documents/doc_1/access", {"id": "doc_1", "access": []})
+    wire.on("PUT", "/brain/v1/documents/doc_1/access", {"id": "doc_1", "access": [], "adapters": []})
     result = run(wire, "access", "doc_1")
     assert "its owner alone" in result.output
     assert wire.body() == {"access": []}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from typer.testing import CliRunner, Result
 
+from client.commands import app
 from client.gateway import Gateway
 from client.settings import Connection
 
@@ -51,6 +53,16 @@ class Wire:
     def body(self, place: int = -1) -> Any:
         """Return the JSON that a request carried."""
         return json.loads(self.requests[place].content)
+
+
+def run(wire: Wire, *arguments: str, told: str = "") -> Result:
+    """Run the command against this wire."""
+    return CliRunner().invoke(app, list(arguments), obj=httpx.MockTransport(wire), input=told)
+
+
+def printed(result: Result) -> Any:
+    """Return what the command printed for a program."""
+    return json.loads(result.stdout)
 
 
 def text_chunk(text: str, **more: Any) -> dict[str, Any]:

@@ -25,16 +25,18 @@ from gateway.settings import GatewaySettings
 from services.chassis.auth import Role, at_least
 
 OPEN = None
-VIEWER, CONTRIBUTOR, ADMINISTRATOR = Role.VIEWER, Role.CONTRIBUTOR, Role.ADMINISTRATOR
+VIEWER, CONTRIBUTOR, TRAINER, ADMINISTRATOR = Role.VIEWER, Role.CONTRIBUTOR, Role.TRAINER, Role.ADMINISTRATOR
 
 # The least role for each route; OPEN answers without a key. Reading and asking is everybody's, bringing and changing a
-# contributor's (whose things only: the rooms see to that), keys and what others did an administrator's.
+# contributor's (whose things only: the rooms see to that), training and what comes of it a trainer's, keys, what others did
+# and what sends or serves against a deletion an administrator's.
 EXPECTED: dict[str, Role | None] = {
     "GET /health/live": OPEN,
     "GET /health/ready": OPEN,
     # OpenAI
     "GET /v1/models": VIEWER,
     "GET /v1/models/{model:path}": VIEWER,
+    "DELETE /v1/models/{model:path}": TRAINER,
     "POST /v1/chat/completions": VIEWER,
     "POST /v1/completions": VIEWER,
     "POST /v1/embeddings": VIEWER,
@@ -59,6 +61,17 @@ EXPECTED: dict[str, Role | None] = {
     "GET /v1/vector_stores/{store_id}/file_batches/{batch_id}": VIEWER,
     "POST /v1/vector_stores/{store_id}/file_batches/{batch_id}/cancel": CONTRIBUTOR,
     "GET /v1/vector_stores/{store_id}/file_batches/{batch_id}/files": VIEWER,
+    "POST /v1/fine_tuning/jobs": TRAINER,
+    "GET /v1/fine_tuning/jobs": TRAINER,
+    "GET /v1/fine_tuning/jobs/{job_id}": TRAINER,
+    "POST /v1/fine_tuning/jobs/{job_id}/cancel": TRAINER,
+    "POST /v1/fine_tuning/jobs/{job_id}/pause": TRAINER,
+    "POST /v1/fine_tuning/jobs/{job_id}/resume": TRAINER,
+    "GET /v1/fine_tuning/jobs/{job_id}/events": TRAINER,
+    "GET /v1/fine_tuning/jobs/{job_id}/checkpoints": TRAINER,
+    "POST /v1/fine_tuning/checkpoints/{checkpoint:path}/permissions": TRAINER,
+    "POST /v1/fine_tuning/alpha/graders/run": TRAINER,
+    "POST /v1/fine_tuning/alpha/graders/validate": TRAINER,
     # Cohere
     "POST /v2/chat": VIEWER,
     "POST /v1/v2/chat": VIEWER,
@@ -99,6 +112,26 @@ EXPECTED: dict[str, Role | None] = {
     "POST /brain/v1/receipts/{receipt_id}/replay": VIEWER,
     "POST /brain/v1/search": VIEWER,
     "POST /brain/v1/explain": VIEWER,
+    "POST /brain/v1/datasets": TRAINER,
+    "GET /brain/v1/datasets": TRAINER,
+    "GET /brain/v1/datasets/{dataset_id}": TRAINER,
+    "DELETE /brain/v1/datasets/{dataset_id}": TRAINER,
+    "POST /brain/v1/tuning/check": TRAINER,
+    "GET /brain/v1/adapters": TRAINER,
+    "POST /brain/v1/adapters": TRAINER,
+    "GET /brain/v1/adapters/{adapter:path}": TRAINER,
+    "POST /brain/v1/adapters/{adapter:path}/block": TRAINER,
+    "POST /brain/v1/adapters/{adapter:path}/accept": ADMINISTRATOR,
+    "POST /brain/v1/adapters/{adapter:path}/retrain": TRAINER,
+    "DELETE /brain/v1/adapters/{adapter:path}": TRAINER,
+    "POST /brain/v1/promotions": TRAINER,
+    "GET /brain/v1/promotions": TRAINER,
+    "GET /brain/v1/promotions/{promotion_id}": TRAINER,
+    "GET /brain/v1/aliases": TRAINER,
+    "POST /brain/v1/aliases/{alias}/rollback": TRAINER,
+    "POST /brain/v1/webhooks": ADMINISTRATOR,
+    "GET /brain/v1/webhooks": ADMINISTRATOR,
+    "DELETE /brain/v1/webhooks/{webhook_id}": ADMINISTRATOR,
     "GET /brain/v1/me": VIEWER,
     "POST /brain/v1/keys": ADMINISTRATOR,
     "GET /brain/v1/keys": ADMINISTRATOR,

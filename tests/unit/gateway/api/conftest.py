@@ -14,6 +14,9 @@ from gateway.bootstrap.serving import Assembled, assemble
 from gateway.domain.identity import KeyGrant
 from gateway.settings import GatewaySettings
 from services.chassis.auth import ANYONE, Role
+from tests.asgi_client import Client
+from tests.unit.gateway.api.tuned import Tuned
+from tests.unit.gateway.finetuning_room import serving
 
 
 @pytest.fixture
@@ -57,3 +60,20 @@ def serve(gateway: Assembled) -> Callable[..., None]:
         gateway.app._policy = policy
 
     return replace
+
+
+@pytest.fixture
+async def tuned(settings_in: Callable[..., GatewaySettings], tmp_path: Path) -> AsyncIterator[Tuned]:
+    """A gateway whose finetuning room is there."""
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    settings = settings_in(folder)
+    async with serving((folder / "public.pem").read_bytes()) as room:
+        made = await assemble(settings.model_copy(update={"finetuning_address": room.address}), CollectorRegistry())
+
+        async def client(role: Role) -> Client:
+            grant = KeyGrant(tenant="acme", subject=role.value, roles=frozenset({role}))
+            return Client(made.app, (await made.services.keys.create(grant))[1])
+
+        yield Tuned(made, room, await client(Role.TRAINER), await client(Role.ADMINISTRATOR))
+        await made.close()

@@ -45,5 +45,16 @@ def test_what_a_room_finds_wrong_is_told_in_the_callers_words() -> None:
     with pytest.raises(InvalidInput) as other, called("ranker", "model"):
         raise InvalidInput("top_n: 0.", param="top_n")
     assert other.value.param == "top_n"
-    with pytest.raises(NotFound), called("ranker", "model"):
+    with pytest.raises(NotFound, match=r"model: none\.") as missing, called("ranker", "model"):
         raise NotFound("ranker: none.", param="ranker")
+    assert missing.value.param == "model"
+    # What lies within the field, and nothing that only begins like it.
+    with (
+        pytest.raises(InvalidInput, match=r"method\.grader\.parts\[1\]: no\.") as within,
+        called("grader", "method.grader"),
+    ):
+        raise InvalidInput("grader.parts[1]: no.", param="grader.parts[1]")
+    assert within.value.param == "method.grader.parts[1]"
+    with pytest.raises(InvalidInput) as alike, called("grader", "method.grader"):
+        raise InvalidInput("graders: no.", param="graders")
+    assert alike.value.param == "graders"

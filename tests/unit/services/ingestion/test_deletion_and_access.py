@@ -137,6 +137,7 @@ async def test_a_collection_goes_with_its_documents(room: Room) -> None:
             await room.call(room.collections.DeleteCollection, request, caller)
     answer = await room.call(room.collections.DeleteCollection, request)
     assert answer.document_count == 3
+    assert set(answer.document_ids) == {entry.document_id for entry in found}
     assert {entry.document_id for entry in found} <= room.retrieval.withheld
     for entry in found:
         await room.deleted(entry.document_id)

@@ -27,6 +27,16 @@ def test_rooms_are_told_where_their_callees_are(tmp_path: Path) -> None:
     assert "BRAIN_RETRIEVAL_CHAT_ADDRESS" not in plan.room("retrieval").environment
 
 
+def test_rooms_start_after_those_that_they_call(tmp_path: Path) -> None:
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
+    for place, room in enumerate(plan.rooms):
+        told = {
+            key.removesuffix("_ADDRESS").rpartition("_")[2].lower() for key in room.environment if "_ADDRESS" in key
+        }
+        assert told <= {other.name for other in plan.rooms[:place]}
+    assert plan.room("gateway").environment["BRAIN_GATEWAY_FINETUNING_ADDRESS"] == ADDRESSES["finetuning"].serving
+
+
 def test_what_the_user_sets_wins(tmp_path: Path) -> None:
     inherited = {"BRAIN_CHAT_LOG_FORMAT": "console", "PATH": "/bin"}
     chat = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited).room("chat")

@@ -680,10 +680,13 @@ class ListJobsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    WITHOUT_METADATA_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Most to return, 1 to 100; 0 means 20."""
     after: _builtins.str
     """Id after which the list goes on; empty for the start."""
+    without_metadata: _builtins.bool
+    """Only jobs without any notes; not together with `metadata`."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only jobs with all of these notes."""
@@ -694,10 +697,11 @@ class ListJobsRequest(_message.Message):
         limit: _builtins.int = ...,
         after: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        without_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "metadata", b"metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "metadata", b"metadata", "without_metadata", b"without_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

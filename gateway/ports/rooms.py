@@ -1,11 +1,6 @@
-"""What the gateway needs from the world: four rooms, and its own memory.
-
-Calls to rooms are made for the caller of the request being served, under that caller's rights, and raise members of
-`services.chassis.errors`; what the caller may not know of is NotFound.
-"""
+"""What the gateway needs from the rooms that keep, find, answer and generate, and from their own word on their health."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
 from gateway.domain.asking import (
@@ -22,7 +17,6 @@ from gateway.domain.asking import (
     Tokens,
 )
 from gateway.domain.finding import Explanation, Passage, Ranking, SearchSpec, Vectors
-from gateway.domain.identity import ApiKey, AuditEntry, Spent, StoredAnswer
 from gateway.domain.keeping import (
     Batch,
     BatchItem,
@@ -40,20 +34,17 @@ from gateway.domain.keeping import (
 )
 
 __all__ = [
-    "Answers",
-    "Audit",
     "Chat",
     "Generation",
     "Ingestion",
-    "Keys",
-    "Meter",
     "Probe",
     "Retrieval",
+    "Withdrawal",
 ]
 
 
 class Ingestion(Protocol):
-    """Keeps files, collections and documents."""
+    """Keeps files, collections and documents; what takes something away is apart (`Withdrawal`)."""
 
     async def upload_file(
         self, *, filename: str, purpose: str, expires_after_s: int, data: AsyncIterable[bytes]
@@ -71,10 +62,6 @@ class Ingestion(Protocol):
 
     def download_file(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """Yield a file's bytes."""
-        ...
-
-    async def delete_file(self, file_id: str) -> Sequence[str]:
-        """Delete a file and return the documents that went with it."""
         ...
 
     async def create_collection(
@@ -99,14 +86,6 @@ class Ingestion(Protocol):
 
     async def update_collection(self, collection_id: str, changes: CollectionChanges) -> Collection:
         """Change a collection."""
-        ...
-
-    async def delete_collection(self, collection_id: str) -> int:
-        """Delete a collection and return how many documents go with it."""
-        ...
-
-    async def upload_document(self, new: NewDocument, data: AsyncIterable[bytes]) -> tuple[Document, bool]:
-        """Keep a document; return it and whether the same bytes were there already."""
         ...
 
     async def add_file(
@@ -146,16 +125,8 @@ class Ingestion(Protocol):
         """Replace a document's attributes."""
         ...
 
-    async def set_access(self, document_id: str, principals: Sequence[str]) -> Document:
-        """Replace a document's access list; narrowing it holds at once."""
-        ...
-
     async def get_document_text(self, document_id: str, version: int = 0) -> DocumentText:
         """Return the stored text of a version (0: the active one)."""
-        ...
-
-    async def delete_document(self, document_id: str) -> Deletion:
-        """Withhold a document at once and begin to remove it; return the receipt so far."""
         ...
 
     async def get_deletion(self, document_id: str) -> Deletion:
@@ -176,6 +147,34 @@ class Ingestion(Protocol):
 
     async def cancel_batch(self, collection_id: str, batch_id: str) -> Batch:
         """Cancel what is not searchable yet."""
+        ...
+
+
+class Withdrawal(Protocol):
+    """Takes documents, or their readers, away; only by the use case that reaches what was learned from them."""
+
+    async def get_document(self, document_id: str) -> Document:
+        """Return a document by id."""
+        ...
+
+    async def delete_file(self, file_id: str) -> Sequence[str]:
+        """Delete a file and return the documents that went with it."""
+        ...
+
+    async def delete_collection(self, collection_id: str) -> Sequence[str]:
+        """Delete a collection and return the documents that go with it."""
+        ...
+
+    async def upload_document(self, new: NewDocument, data: AsyncIterable[bytes]) -> tuple[Document, bool]:
+        """Keep a document; return it and whether the same bytes were there already."""
+        ...
+
+    async def set_access(self, document_id: str, principals: Sequence[str]) -> Document:
+        """Replace a document's access list; narrowing it holds at once."""
+        ...
+
+    async def delete_document(self, document_id: str) -> Deletion:
+        """Withhold a document at once and begin to remove it; return the receipt so far."""
         ...
 
 
@@ -252,91 +251,4 @@ class Probe(Protocol):
 
     async def rooms(self) -> Mapping[str, bool]:
         """Return the answer of each room."""
-        ...
-
-
-class Keys(Protocol):
-    """Remembers API keys."""
-
-    async def add(self, key: ApiKey, digest: str) -> None:
-        """Keep a key under the digest of its secret."""
-        ...
-
-    async def find(self, digest: str) -> ApiKey | None:
-        """Return the key whose secret has this digest."""
-        ...
-
-    async def get(self, tenant: str, key_id: str) -> ApiKey:
-        """Return a key of a tenant, or raise NotFound."""
-        ...
-
-    async def list(self, tenant: str, paging: Paging) -> Page[ApiKey]:
-        """Return a tenant's keys."""
-        ...
-
-    async def end(self, tenant: str, key_id: str, at: datetime) -> ApiKey:
-        """Revoke a key from `at` on (an earlier end stays), or raise NotFound."""
-        ...
-
-    async def tenants(self) -> Sequence[str]:
-        """Return the tenants that have keys, by name."""
-        ...
-
-
-class Meter(Protocol):
-    """Adds up what keys use."""
-
-    async def add(self, spent: Sequence[Spent], at: datetime) -> None:
-        """Add to the hour's rows."""
-        ...
-
-    async def tokens(self, tenant: str, since: datetime) -> int:
-        """Return the tokens that a tenant has used since then."""
-        ...
-
-    async def quota(self, tenant: str) -> int | None:
-        """Return how many tokens a tenant may use each day; None is no limit."""
-        ...
-
-    async def set_quota(self, tenant: str, tokens_per_day: int | None) -> None:
-        """Limit a tenant's tokens each day."""
-        ...
-
-    async def usage(self, tenant: str, since: datetime) -> Sequence[Spent]:
-        """Return what each key has used with each model since then."""
-        ...
-
-
-class Audit(Protocol):
-    """Writes down who did what."""
-
-    async def write(self, entries: Sequence[AuditEntry]) -> None:
-        """Append entries."""
-        ...
-
-    async def read(self, tenant: str, *, limit: int, before: datetime | None = None) -> Sequence[AuditEntry]:
-        """Return a tenant's entries, newest first."""
-        ...
-
-
-class Answers(Protocol):
-    """Remembers what requests with an `Idempotency-Key` were answered."""
-
-    async def begin(self, scope: str, now: datetime, *, stale_before: datetime) -> StoredAnswer | None:
-        """Claim a key, or return what is known of it.
-
-        A claim older than `stale_before` that was never answered (a crash) is taken over.
-        """
-        ...
-
-    async def finish(self, scope: str, answer: StoredAnswer) -> None:
-        """Keep the answer."""
-        ...
-
-    async def forget(self, scope: str) -> None:
-        """Let go of a claim, so that the request may be tried again."""
-        ...
-
-    async def prune(self, before: datetime) -> int:
-        """Remove answers older than `before`; return how many."""
         ...
