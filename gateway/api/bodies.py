@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from services.chassis.errors import InvalidInput, NotFound
 
-__all__ = ["Metadata", "OrEmpty", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
+__all__ = ["Metadata", "OrEmpty", "Principal", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80
@@ -29,6 +29,9 @@ TokenLimit = Annotated[int, Field(ge=1, le=2**20)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
+
+# As the list is kept: `user:<subject>`, `group:<name>`, without control characters.
+Principal = Annotated[str, Field(pattern=r"^(user|group):[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$", max_length=128)]
 
 
 class SdkBody(BaseModel):

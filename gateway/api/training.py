@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
-from gateway.api.bodies import Metadata, OrEmpty, SdkBody
+from gateway.api.bodies import Metadata, OrEmpty, Principal, SdkBody
 from gateway.domain.tuning import Lora, NewJob, Stage, TrainingSpec, stage_for
 from services.chassis.errors import InvalidInput
 
@@ -167,6 +167,8 @@ class BrainOptions(_Ours):
     max_completion_tokens: int | None = Field(None, ge=1, le=2**20)
     budget_s: float | None = Field(None, gt=0)
     budget_cost: float | None = Field(None, gt=0)
+    # Who is to be able to ask the adapter; what it was trained on narrows that.
+    access: list[Principal] = Field(default=[], max_length=500)
 
 
 class TrainingBody(SdkBody):
@@ -244,6 +246,7 @@ def new_job(body: TrainingBody) -> NewJob:
         metadata=body.metadata or {},
         method_json=_json(method.model_dump(exclude_unset=True) if method else None),
         integrations_json=_json(body.integrations) if "integrations" in body.model_fields_set else "",
+        audience=tuple(ours.access),
     )
 
 

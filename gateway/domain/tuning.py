@@ -134,6 +134,7 @@ class NewJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     method_json: str = ""
     integrations_json: str = ""
+    audience: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

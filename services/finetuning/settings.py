@@ -7,6 +7,7 @@ from pydantic import Field, FilePath
 from services.chassis.models.folder import PACKAGED, user_cache
 from services.chassis.settings import RoomSettings, room_config
 from services.finetuning.domain.adapters import Policy
+from services.finetuning.domain.training import Device, Precision
 from services.finetuning.usecases.promoting import Gate
 
 __all__ = ["FinetuningSettings"]
@@ -42,7 +43,11 @@ class FinetuningSettings(RoomSettings):
         canary_weight: Share of callers that a candidate answers while it is tried.
         min_judgements: Judged answers of a candidate that are enough for a decision.
         max_training_file_bytes: Largest training file.
-        allow_loopback_webhooks: Whether webhooks may be delivered to this machine, over http; for tests only.
+        webhook_secret_file: What the secrets of webhooks are derived from.
+        webhook_networks: Private networks (CIDR) that webhooks may be delivered into; empty for public addresses only.
+        webhook_http_loopback: Whether webhooks may be delivered to this machine, over http; for tests only.
+        device: Where training happens: `auto`, `cpu` or `cuda`.
+        precision: How the frozen weights are held while training: `auto`, `bf16` or `fp32`.
     """
 
     model_config = room_config("FINETUNING")
@@ -72,4 +77,8 @@ class FinetuningSettings(RoomSettings):
     canary_weight: float = Field(default=0.1, ge=0, lt=1)
     min_judgements: int = Field(default=20, ge=1, le=100_000)
     max_training_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
-    allow_loopback_webhooks: bool = False
+    webhook_secret_file: FilePath
+    webhook_networks: tuple[str, ...] = ()
+    webhook_http_loopback: bool = False
+    device: Device = Device.AUTO
+    precision: Precision = Precision.AUTO

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from gateway.api.bodies import Principal
 from gateway.domain.keeping import DocumentState
 from services.chassis.auth import Role
 
@@ -19,7 +20,6 @@ __all__ = [
     "ExplainBody",
     "KeyBody",
     "ListQuery",
-    "Principal",
     "RotateBody",
     "SearchBody",
     "Strict",
@@ -39,9 +39,6 @@ def _several(value: object) -> object:
 Several = BeforeValidator(_several)
 # A time without a zone is one of UTC.
 Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
-# As the list is kept: `user:<subject>`, `group:<name>`, without control characters.
-Principal = Annotated[str, Field(pattern=r"^(user|group):[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$", max_length=128)]
-
 
 class Strict(BaseModel):
     """Our own API says so when a field is misspelt."""

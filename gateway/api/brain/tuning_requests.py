@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.api.brain.requests import Principal, Strict
+from gateway.api.bodies import Principal
+from gateway.api.brain.requests import Strict
 from gateway.api.training import TrainingBody
 from gateway.domain.tuning import DatasetKind
 

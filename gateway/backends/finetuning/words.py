@@ -148,6 +148,7 @@ def new_job_to(new: NewJob) -> job_pb2.CreateJobRequest:
         method_json=new.method_json,
         spec=_spec_to(new.spec),
         integrations_json=new.integrations_json,
+        audience=new.audience,
     )
 
 

@@ -47,7 +47,8 @@ class JobServicer:
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: object) -> job_pb2.ListJobsResponse:
         """Return a page of jobs."""
-        found, has_more = await self._jobs.page(current_caller(), page_of(request), dict(request.metadata))
+        metadata = None if request.without_metadata else dict(request.metadata)
+        found, has_more = await self._jobs.page(current_caller(), page_of(request), metadata)
         return job_pb2.ListJobsResponse(jobs=[_job(one) for one in found], has_more=has_more)
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: object) -> job_pb2.CancelJobResponse:

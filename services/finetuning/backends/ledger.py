@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Executable, Row, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,13 +22,21 @@ from services.finetuning.backends.records import (
     PROMOTIONS,
     Records,
 )
+from services.finetuning.backends.webhook_store import SqlWebhookStore
 from services.finetuning.domain.adapters import AdapterSource, AdapterVersion, Alias, Withdrawal
 from services.finetuning.domain.datasets import Dataset
 from services.finetuning.domain.feedback import HeardJudgement
-from services.finetuning.domain.jobs import Checkpoint, JobEvent, TuningJob
+from services.finetuning.domain.jobs import Checkpoint, JobEvent, JobStatus, TuningJob
 from services.finetuning.domain.promotions import Promotion
+from services.finetuning.domain.webhooks import WebhookEvent
 
 __all__ = ["SqlChange", "SqlLedger"]
+
+_TOLD: Final = {
+    JobStatus.SUCCEEDED: WebhookEvent.SUCCEEDED,
+    JobStatus.FAILED: WebhookEvent.FAILED,
+    JobStatus.CANCELLED: WebhookEvent.CANCELLED,
+}
 
 
 class SqlLedger(Records):
@@ -38,13 +46,23 @@ class SqlLedger(Records):
         database: The database, migrated.
         jobs: Its job table.
         outbox: Its outbox.
+        webhooks: Addresses that are told of jobs.
         on_kept: Called after each transaction that was kept: work or facts may wait.
     """
 
-    def __init__(self, database: Database, *, jobs: JobTable, outbox: Outbox, on_kept: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        jobs: JobTable,
+        outbox: Outbox,
+        webhooks: SqlWebhookStore,
+        on_kept: Callable[[], None],
+    ) -> None:
         self._database = database
         self._jobs = jobs
         self._outbox = outbox
+        self._webhooks = webhooks
         self._on_kept = on_kept
 
     async def rows(self, query: Executable) -> Sequence[Row[Any]]:
@@ -56,7 +74,7 @@ class SqlLedger(Records):
     async def change(self) -> AsyncIterator["SqlChange"]:
         """Open a transaction; it is kept when the block ends and undone on an error."""
         async with self._database.begin() as connection:
-            yield SqlChange(connection, jobs=self._jobs, outbox=self._outbox)
+            yield SqlChange(connection, jobs=self._jobs, outbox=self._outbox, webhooks=self._webhooks)
         self._on_kept()
 
 
@@ -67,12 +85,16 @@ class SqlChange(Records):
         connection: A connection in a write transaction.
         jobs: The room's job table.
         outbox: The room's outbox.
+        webhooks: Addresses that are told of jobs.
     """
 
-    def __init__(self, connection: AsyncConnection, *, jobs: JobTable, outbox: Outbox) -> None:
+    def __init__(
+        self, connection: AsyncConnection, *, jobs: JobTable, outbox: Outbox, webhooks: SqlWebhookStore
+    ) -> None:
         self._connection = connection
         self._jobs = jobs
         self._outbox = outbox
+        self._webhooks = webhooks
 
     async def rows(self, query: Executable) -> Sequence[Row[Any]]:
         """Return the rows that a query finds, as this transaction sees them; they stay as they are until its end."""
@@ -91,6 +113,7 @@ class SqlChange(Records):
                 "status": job.status.value,
                 "queued_at": job.queued_at,
                 "waits_for": job.waits_for,
+                "has_notes": bool(job.metadata),
                 "record": JOBS.dump_python(job, mode="json"),
             },
         )
@@ -262,6 +285,12 @@ class SqlChange(Records):
     async def announce_promotion(self, promotion: Promotion) -> None:
         """Tell other rooms that a promotion waits for its verdict."""
         await self._outbox.add(self._connection, ADAPTER_TOPIC, promotion_fact(promotion))
+
+    async def tell_webhooks(self, job: TuningJob) -> None:
+        """Have those who asked for it told that a job ended."""
+        await self._webhooks.announce(
+            self._connection, tenant=job.tenant, event=_TOLD[job.status], job_id=job.job_id, now=job.finished_at
+        )
 
     async def _put(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
         statement = upsert(self._connection, table).values(key | values)

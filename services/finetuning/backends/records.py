@@ -44,13 +44,17 @@ class Records(ABC):
         jobs = tables.tuning_jobs
         return await self._one(JOBS, select(jobs.c.record).where(jobs.c.tenant == tenant, jobs.c.job_id == job_id))
 
-    async def jobs(self, tenant: str, page: Page, *, owner: str | None, metadata: dict[str, str]) -> list[TuningJob]:
+    async def jobs(
+        self, tenant: str, page: Page, *, owner: str | None, metadata: dict[str, str] | None
+    ) -> list[TuningJob]:
         """Return jobs, one more than the page's limit where more follow."""
         jobs = tables.tuning_jobs
         query = select(jobs.c.record).where(jobs.c.tenant == tenant)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
-        for key, value in metadata.items():
+        if metadata is None:
+            query = query.where(~jobs.c.has_notes)
+        for key, value in (metadata or {}).items():
             query = query.where(jobs.c.record["metadata"][key].as_string() == value)
         return await self._page(JOBS, query, jobs.c.job_id, page)
 

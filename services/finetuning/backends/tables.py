@@ -6,6 +6,7 @@ from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, MetaData, S
 
 from services.chassis.events.outbox import outbox_table
 from services.chassis.jobs.table import jobs_table
+from services.finetuning.backends.webhook_tables import webhook_tables
 
 __all__ = [
     "METADATA",
@@ -21,6 +22,7 @@ __all__ = [
     "outbox",
     "promotions",
     "tuning_jobs",
+    "webhooks",
     "withdrawals",
     "withdrawn_feedback",
 ]
@@ -28,6 +30,7 @@ __all__ = [
 METADATA: Final = MetaData()
 jobs: Final = jobs_table(METADATA)
 outbox: Final = outbox_table(METADATA)
+webhooks: Final = webhook_tables(METADATA)
 
 tuning_jobs: Final = Table(
     "tuning_jobs",
@@ -38,6 +41,7 @@ tuning_jobs: Final = Table(
     Column("status", String, nullable=False),
     Column("queued_at", Float, nullable=False),
     Column("waits_for", String, nullable=False),
+    Column("has_notes", Boolean, nullable=False),
     Column("record", JSON, nullable=False),
     Index("tuning_jobs_by_tenant", "tenant", "job_id"),
     Index("tuning_jobs_by_status", "status"),

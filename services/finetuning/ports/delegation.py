@@ -11,6 +11,6 @@ __all__ = ["Delegation"]
 class Delegation(Protocol):
     """Lets the room call others in the name of whoever created a job."""
 
-    def acting_for(self, caller: Caller) -> AbstractContextManager[None]:
-        """Call other rooms as `caller` within the block."""
+    def acting_for(self, caller: Caller, *, work: str) -> AbstractContextManager[None]:
+        """Call other rooms as `caller` within the block, for the job or dataset `work`."""
         ...

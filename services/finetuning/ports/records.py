@@ -30,8 +30,13 @@ class Reading(Protocol):
         """Return a job."""
         ...
 
-    async def jobs(self, tenant: str, page: Page, *, owner: str | None, metadata: dict[str, str]) -> list[TuningJob]:
-        """Return jobs, one more than the page's limit where more follow; of one subject, or of all with None."""
+    async def jobs(
+        self, tenant: str, page: Page, *, owner: str | None, metadata: dict[str, str] | None
+    ) -> list[TuningJob]:
+        """Return jobs, one more than the page's limit where more follow; of one subject, or of all with None.
+
+        Of all with these notes; with None, of those without any.
+        """
         ...
 
     async def jobs_ahead(self, job: TuningJob) -> list[TuningJob]:

@@ -117,7 +117,9 @@ class BuildDataset:
             async with self._ledger.change() as change:
                 await change.complete(work)
             return
-        with spans.start_as_current_span(BUILD_SPAN) as span, self._delegation.acting_for(dataset.owner.caller(work.tenant)):
+        with spans.start_as_current_span(BUILD_SPAN) as span, self._delegation.acting_for(
+            dataset.owner.caller(work.tenant), work=dataset.dataset_id
+        ):
             span.set_attribute("brain.dataset_id", dataset.dataset_id)
             try:
                 built = await self._builder.build(dataset.owner.caller(work.tenant), dataset.spec)

@@ -153,8 +153,8 @@ class Jobs:
         """Return a job."""
         return await self.view(await own_job(self._ledger, caller, job_id))
 
-    async def page(self, caller: Caller, page: Page, metadata: dict[str, str]) -> tuple[list[JobView], bool]:
-        """Return a page of jobs, and whether more follow."""
+    async def page(self, caller: Caller, page: Page, metadata: dict[str, str] | None) -> tuple[list[JobView], bool]:
+        """Return a page of jobs with all of these notes (with None: without any), and whether more follow."""
         owner = None if caller.is_administrator else caller.subject
         found = await self._ledger.jobs(caller.tenant, page, owner=owner, metadata=metadata)
         return [await self.view(job) for job in found[: page.limit]], len(found) > page.limit

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from services.chassis.errors import BrainError, Conflict, Internal, InvalidInput, TooLarge, Unavailable
+from services.chassis.errors import BrainError, Conflict, Internal, InvalidInput, NotFound, TooLarge, Unavailable
 from services.chassis.ids import new_id
 from services.chassis.jobs.table import Job
 from services.finetuning.domain.jobs import Checkpoint, JobError, JobStatus, TuningJob
@@ -26,12 +26,14 @@ from services.finetuning.domain.training_messages import (
 from services.finetuning.domain.training_messages import Metrics as Measured
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.records import Change, Ledger, Page
+from services.finetuning.ports.serving import Serving
 from services.finetuning.ports.training import Run, Trainer
 from services.finetuning.telemetry import TRAIN_SPAN, Metrics, spans
 from services.finetuning.usecases.archives import Archives
 from services.finetuning.usecases.completing import Complete
 from services.finetuning.usecases.jobs import event
-from services.finetuning.usecases.preparing import Prepare
+from services.finetuning.usecases.preparing import Prepare, Rows
+from services.finetuning.usecases.reading import ReadRows
 
 __all__ = ["TrainJob"]
 
@@ -47,6 +49,8 @@ class TrainJob:
     Args:
         ledger: Records.
         trainer: Trains in a process of its own.
+        read_rows: Reads training files.
+        serving: The engine that will serve the adapter.
         prepare: Brings together what the trainer reads.
         complete: Publishes what it made.
         archives: Keeps checkpoints.
@@ -64,6 +68,8 @@ class TrainJob:
         *,
         ledger: Ledger,
         trainer: Trainer,
+        read_rows: ReadRows,
+        serving: Serving,
         prepare: Prepare,
         complete: Complete,
         archives: Archives,
@@ -77,6 +83,8 @@ class TrainJob:
     ) -> None:
         self._ledger = ledger
         self._trainer = trainer
+        self._read_rows = read_rows
+        self._serving = serving
         self._prepare = prepare
         self._complete = complete
         self._archives = archives
@@ -103,10 +111,7 @@ class TrainJob:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            with (
-                spans.start_as_current_span(TRAIN_SPAN) as span,
-                self._delegation.acting_for(job.owner.caller(job.tenant)),
-            ):
+            with spans.start_as_current_span(TRAIN_SPAN) as span:
                 span.set_attribute("brain.job_id", job.job_id)
                 await self._train(work, job, folder)
         finally:
@@ -138,8 +143,10 @@ class TrainJob:
 
     async def _train(self, work: Job, job: TuningJob, folder: Path) -> None:
         try:
-            plan = await self._prepare(job, folder)
-        except (InvalidInput, TooLarge) as error:
+            # Acted for anew at each end: a token does not live as long as a training.
+            with self._delegation.acting_for(job.owner.caller(job.tenant), work=job.job_id):
+                plan = await self._plan(job, folder)
+        except (InvalidInput, TooLarge, NotFound, Conflict) as error:
             await self._complete.fail(work, _said(error))
             return
         while True:
@@ -157,7 +164,20 @@ class TrainJob:
         if isinstance(outcome, Paused):
             await self._paused(work, job.job_id)
         else:
-            await self._complete(work, outcome)
+            with self._delegation.acting_for(job.owner.caller(job.tenant), work=job.job_id):
+                await self._complete(work, outcome)
+
+    async def _plan(self, job: TuningJob, folder: Path) -> TrainingPlan:
+        """Read the rows once more and lay out what the trainer needs."""
+        spec = job.spec or job.wanted
+        limits = await self._serving.limits()
+        stage = spec.stage.value
+        training = await self._read_rows(job.training_file, stage=stage)
+        validation = None
+        if job.validation_file:
+            validation = await self._read_rows(job.validation_file, stage=stage, param="validation_file")
+        settings = await self._prepare.settings(job, spec, limits, rows=len(training.rows))
+        return await self._prepare.plan(job, settings, limits, Rows(training, validation), folder)
 
     async def _run(self, work: Job, job: TuningJob, plan: TrainingPlan, resume_from: Path | None) -> Finished | Paused:
         """Run the trainer to its end, while looking whether the job is still wanted.
@@ -204,7 +224,7 @@ class TrainJob:
                     await change.put_job(replace(job, total_steps=message.total_steps))
             case Measured():
                 async with self._held(work, job_id) as (change, job):
-                    values = {name: float(value) for name, value in message.values.items()}
+                    values = {_NAMES.get(name, name): float(value) for name, value in message.values.items()}
                     said = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if name in _SHOWN)
                     data: dict[str, int | float | str] = {"step": message.step, "epoch": message.epoch, **values}
                     await change.add_event(
@@ -222,7 +242,7 @@ class TrainJob:
                             job,
                             step=max(job.step, message.step),
                             metrics={**job.metrics, **values},
-                            trained_tokens=int(values.get("tokens", job.trained_tokens)),
+                            trained_tokens=int(values.get("trained_tokens", job.trained_tokens)),
                         )
                     )
             case CheckpointSaved():
@@ -319,8 +339,16 @@ class TrainJob:
             yield change, job
 
 
+# What the trainer calls otherwise than OpenAI's events do.
+_NAMES: Final = {
+    "loss": "train_loss",
+    "mean_token_accuracy": "train_mean_token_accuracy",
+    "tokens": "trained_tokens",
+}
 # Metrics that an event says in words; the rest is in its data.
-_SHOWN: Final = frozenset({"loss", "valid_loss", "mean_token_accuracy", "reward", "kl", "tokens_per_s"})
+_SHOWN: Final = frozenset(
+    {"train_loss", "valid_loss", "train_mean_token_accuracy", "reward", "kl", "tokens_per_s"}
+)
 
 
 def _said(error: BrainError) -> JobError:

@@ -19,17 +19,18 @@ from services.finetuning.domain.report import Finding, Report, Severity, at_line
 from services.finetuning.domain.row_reading import RowFile
 from services.finetuning.domain.rows import DocumentSource, FeedbackSource
 from services.finetuning.domain.spec import TrainingSpec
+from services.finetuning.domain.training import TrainingSettings
 from services.finetuning.domain.training_messages import DryRun
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.records import Ledger
-from services.finetuning.ports.serving import EngineLimits, Serving
+from services.finetuning.ports.serving import Serving
 from services.finetuning.ports.tokens import Tokens
 from services.finetuning.ports.training import Trainer
 from services.finetuning.telemetry import VALIDATE_SPAN, spans
 from services.finetuning.usecases.checking import CheckRequest, CheckRows
 from services.finetuning.usecases.completing import Complete
 from services.finetuning.usecases.jobs import Jobs, NewJob, event
-from services.finetuning.usecases.preparing import Prepare
+from services.finetuning.usecases.preparing import Prepare, Rows
 
 __all__ = ["CheckJob", "CheckReport", "Checked", "Inspect", "ValidateJob"]
 
@@ -97,54 +98,51 @@ class Inspect:
             Unavailable: A room is away.
         """
         limits = await self._serving.limits()
-        spec = await self._prepare.spec(job, limits)
+        # How long rows may be does not depend on how many there are; the rest is chosen once they are counted.
+        first = await self._prepare.settings(job, job.wanted, limits, rows=1)
         checked = await self._check_rows(
             CheckRequest(
-                stage=spec.stage.value,
+                stage=job.wanted.stage.value,
                 training_file=job.training_file,
                 validation_file=job.validation_file,
-                max_length=spec.max_length or 0,
-                shape=AdapterShape(rank=spec.lora.rank, target_modules=spec.lora.target_modules),
+                max_length=first.max_length,
+                shape=AdapterShape(rank=first.lora.rank, target_modules=first.lora.target_modules),
                 limits=ShapeLimits(limits.max_rank, limits.modules) if limits.modules else None,
                 served_template_hash=limits.template_hash,
                 seed=job.seed,
             ),
             self._tokens,
         )
+        rows = Rows(checked.training, checked.validation)
+        settings = await self._prepare.settings(job, job.wanted, limits, rows=max(1, len(rows.training.rows)))
         report = checked.report
-        for name, rows in (("training_file", checked.training), ("validation_file", checked.validation)):
-            if rows is not None:
-                report = report.with_findings(*await self._withdrawn(job.tenant, name, rows))
-        sources = counted(checked.training.rows, file_id=job.training_file)
-        if checked.validation is not None:
-            # Rows that decide when to stop teach, too, if little.
-            sources = counted([*checked.training.rows, *checked.validation.rows], file_id=job.training_file)
+        for name, file in (("training_file", rows.training), ("validation_file", rows.validation)):
+            if file is not None:
+                report = report.with_findings(*await self._withdrawn(job.tenant, name, file))
+        # Rows that are held out decide when to stop: they teach, too, if little.
+        everything = [*rows.training.rows, *(rows.validation.rows if rows.validation else ())]
+        found = Checked(
+            report, job.wanted.chosen(settings), counted(everything, file_id=job.training_file), 0.0, 0
+        )
         if not report.trainable or not dry_run:
-            return Checked(report, spec, sources, 0.0, 0)
-        return await self._estimated(job, limits, spec, report, sources)
-
-    async def _estimated(
-        self,
-        job: TuningJob,
-        limits: EngineLimits,
-        spec: TrainingSpec,
-        report: Report,
-        sources: tuple[SourceCount, ...],
-    ) -> Checked:
-        """Take a dry run on the job's own rows, and say what the whole will take."""
+            return found
         with tempfile.TemporaryDirectory(prefix="dry-run-", dir=self._scratch) as folder:
-            plan = await self._prepare(replace(job, spec=spec), Path(folder))
+            plan = await self._prepare.plan(job, settings, limits, rows, Path(folder))
             try:
                 measured = await self._trainer.measure(plan)
             except (InvalidInput, TooLarge) as error:
                 finding = Finding("dry_run_failed", Severity.ERROR, f"The dry run failed: {error.message}")
-                return Checked(report.with_findings(finding), spec, sources, 0.0, 0)
-        report = report.with_section("estimate", self._estimate(spec, measured))
-        return Checked(report, spec, sources, measured.estimated_s, measured.total_steps)
+                return replace(found, report=report.with_findings(finding))
+        return replace(
+            found,
+            report=report.with_section("estimate", self._estimate(found.spec, settings, measured)),
+            estimated_s=measured.estimated_s,
+            total_steps=measured.total_steps,
+        )
 
-    def _estimate(self, spec: TrainingSpec, measured: DryRun) -> dict[str, object]:
+    def _estimate(self, spec: TrainingSpec, settings: TrainingSettings, measured: DryRun) -> dict[str, object]:
         hours = measured.estimated_s / 3600
-        found: dict[str, object] = dict(asdict(measured))
+        found: dict[str, object] = {**asdict(measured), "learning_rate": settings.learning_rate}
         if self._price_per_hour:
             found["cost"] = round(hours * self._price_per_hour, 4)
         if self._watts:
@@ -245,7 +243,9 @@ class ValidateJob:
             async with self._ledger.change() as change:
                 await change.complete(work)
             return
-        with spans.start_as_current_span(VALIDATE_SPAN) as span, self._delegation.acting_for(job.owner.caller(job.tenant)):
+        with spans.start_as_current_span(VALIDATE_SPAN) as span, self._delegation.acting_for(
+            job.owner.caller(job.tenant), work=job.job_id
+        ):
             span.set_attribute("brain.job_id", job.job_id)
             try:
                 checked = await self._inspect(job, dry_run=True)

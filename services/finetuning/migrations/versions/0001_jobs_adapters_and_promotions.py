@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String, nullable=False),
         sa.Column("queued_at", sa.Float, nullable=False),
         sa.Column("waits_for", sa.String, nullable=False),
+        sa.Column("has_notes", sa.Boolean, nullable=False),
         sa.Column("record", sa.JSON, nullable=False),
     )
     op.create_index("tuning_jobs_by_tenant", "tuning_jobs", ["tenant", "job_id"])
@@ -151,11 +152,37 @@ def upgrade() -> None:
         sa.Column("blob_key", sa.String, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
     )
+    op.create_table(
+        "webhooks",
+        sa.Column("webhook_id", sa.String, primary_key=True),
+        sa.Column("tenant", sa.String, nullable=False),
+        sa.Column("owner", sa.String, nullable=False),
+        sa.Column("url", sa.String, nullable=False),
+        sa.Column("events", sa.JSON, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("last_delivery", sa.String, nullable=False),
+    )
+    op.create_index("webhooks_by_tenant", "webhooks", ["tenant", "webhook_id"])
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("event_id", sa.String, primary_key=True),
+        sa.Column("webhook_id", sa.String, primary_key=True),
+        sa.Column("event", sa.String, nullable=False),
+        sa.Column("job_id", sa.String, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("state", sa.String, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("due_at", sa.Float, nullable=False),
+    )
+    op.create_index("webhook_deliveries_by_state", "webhook_deliveries", ["state", "due_at"])
+    op.create_index("webhook_deliveries_by_webhook", "webhook_deliveries", ["webhook_id"])
 
 
 def downgrade() -> None:
     """Drop every table."""
     for table in (
+        "webhook_deliveries",
+        "webhooks",
         "judgements",
         "datasets",
         "counted",
