@@ -1,0 +1,1 @@
+"""Rows in, adapters out: datasets, training jobs, the registry of adapters, promotions."""

@@ -1,0 +1,1 @@
+"""What the finetuning room needs from the world."""
