@@ -25,6 +25,7 @@ _BETWEEN: Final = re.compile(r"[\W_]+")
 _STRETCH: Final = 5
 # The standard error of an estimate is then below .045.
 _PERMUTATIONS: Final = 128
+_LEEWAY: Final = 0.2
 # More of a text than this adds time and no other verdict.
 _LONGEST: Final = 20_000
 # A turn that stands in more than this share of the rows (a system turn, a worked example) tells nothing of two of them.
@@ -163,7 +164,8 @@ def overlap(texts: Sequence[str], others: Sequence[str], *, seed: int, near: flo
 @cache
 def _bands(near: float) -> tuple[int, int]:
     """Return bands and rows that fit a similarity best; finding them takes longer than most searches."""
-    found = MinHashLSH(threshold=near, num_perm=_PERMUTATIONS)
+    # What is near and not a candidate is lost; what is a candidate and not near is only compared once more.
+    found = MinHashLSH(threshold=near - _LEEWAY, num_perm=_PERMUTATIONS)
     return found.b, found.r
 
 
