@@ -54,7 +54,7 @@ def planned(facts: Sequence[tuple[Fact, str, bool]], *, gold_share: float, seed:
     drawn.shuffle(order)
     longest = max((len(fact.phrasings) for fact, _, _ in facts), default=0)
     chosen = [(at, phrasing) for phrasing in range(longest) for at in order if phrasing < len(facts[at][0].phrasings)]
-    marks = {}
+    marks: dict[int, bool] = {}
     for side in (True, False):
         places = [place for place, (at, _) in enumerate(chosen) if facts[at][2] is side]
         gold = round(gold_share * len(places))

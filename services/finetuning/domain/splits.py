@@ -47,11 +47,12 @@ def split(rows: Sequence[Row], *, near: Sequence[int], share: float, seed: int, 
     keys = _Keys(rows, near, mark)
     wanted = share * len(rows)
     whole = keys.groups(raters=True)
-    drawn = _draw(whole, rows, wanted, seed)
+    names = [hashlib.sha256(as_line(row)).hexdigest() for row in rows]
+    drawn = drawn_groups(whole, names, wanted=wanted, seed=seed)
     raters = {row.origin.rater for row in rows if row.origin.rater}
     if len(drawn) >= wanted * _TOO_LITTLE or len(raters) < 2:
         return Split(tuple(at for at in range(len(rows)) if at not in drawn), tuple(sorted(drawn)))
-    return _crossed(rows, keys, raters, share=share, seed=seed)
+    return _crossed(rows, names, keys, share=share, seed=seed)
 
 
 class _Keys:
@@ -78,27 +79,35 @@ class _Keys:
         return same.groups()
 
 
-def _draw(groups: Sequence[Sequence[int]], rows: Sequence[Row], wanted: float, seed: int) -> set[int]:
-    """Return the rows of groups that are drawn until they are as many as wanted; never all of the groups."""
-    named = sorted((min(hashlib.sha256(as_line(rows[at])).hexdigest() for at in group), group) for group in groups)
+def drawn_groups(groups: Sequence[Sequence[int]], names: Sequence[str], *, wanted: float, seed: int) -> frozenset[int]:
+    """Return the members of groups that are drawn until they are as many as wanted; never of all groups.
+
+    Args:
+        groups: What must not be parted, by number.
+        names: Of each number a name that does not depend on its place.
+        wanted: How many.
+        seed: Of the draw.
+    """
+    named = sorted((min(names[at] for at in group), tuple(group)) for group in groups)
     # Which rows grade a model is drawn from a seed that is written down: nothing secret hangs on it.
     random.Random(seed).shuffle(named)  # noqa: S311
     drawn: set[int] = set()
     for _, group in named[1:]:
-        if len(drawn) + len(group) <= math.ceil(wanted) or (not drawn and len(group) <= wanted * (1 + _OVERSHOOT)):
+        fits = len(drawn) + len(group) <= math.ceil(wanted)
+        if fits or (not drawn and len(group) <= wanted * (1 + _OVERSHOOT)):
             drawn.update(group)
-    return drawn
+    return frozenset(drawn)
 
 
-def _crossed(rows: Sequence[Row], keys: _Keys, raters: set[str], *, share: float, seed: int) -> Split:
+def _crossed(rows: Sequence[Row], names: Sequence[str], keys: _Keys, *, share: float, seed: int) -> Split:
     """Hold out some raters and some questions: what is of both grades, what is of neither trains, the rest does nothing."""
-    ordered = sorted(raters)
+    ordered = sorted({row.origin.rater for row in rows if row.origin.rater})
     random.Random(seed).shuffle(ordered)  # noqa: S311  as above
     # Equal shares of both lose the fewest rows.
     side = math.sqrt(share)
     count = min(max(1, round(side * len(ordered))), len(ordered) - 1)
     held_raters = set(ordered[:count])
-    held = _draw(keys.groups(raters=False), rows, side * len(rows), seed)
+    held = drawn_groups(keys.groups(raters=False), names, wanted=side * len(rows), seed=seed)
     training, held_out, left_out = [], [], []
     for at, row in enumerate(rows):
         rater = row.origin.rater
@@ -111,3 +120,15 @@ def _crossed(rows: Sequence[Row], keys: _Keys, raters: set[str], *, share: float
     if not held_out or not training:
         return Split(tuple(range(len(rows))), ())
     return Split(tuple(training), tuple(held_out), tuple(left_out))
+
+
+def straddling(training: Sequence[int], held_out: Sequence[int], near: Sequence[int]) -> frozenset[int]:
+    """Return the held-out rows that are near a row to train on, by number.
+
+    Args:
+        training: Rows to train on.
+        held_out: Rows held out.
+        near: Cluster of near duplicates of every row.
+    """
+    learnt = {near[at] for at in training}
+    return frozenset(at for at in held_out if near[at] in learnt)

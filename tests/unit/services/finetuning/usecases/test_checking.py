@@ -20,11 +20,6 @@ from tests.unit.services.finetuning.small_model import STRICT, write_model
 LIMITS = EngineLimits(max_rank=64, modules=("q_proj", "v_proj"))
 
 
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> FolderTokens:
-    return FolderTokens(write_model(tmp_path_factory.mktemp("model")))
-
-
 class Checking:
     def __init__(self, tokens: FolderTokens) -> None:
         self.files = MemoryFiles()
