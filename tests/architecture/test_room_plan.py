@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_ROOMS = {"chassis", "local", "__pycache__"}
+NOT_ROOMS = {"chassis", "layout", "local", "__pycache__"}
 ROOMS = [
     ROOT / "gateway",
     *sorted(path for path in (ROOT / "services").iterdir() if path.is_dir() and path.name not in NOT_ROOMS),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from services.chat.domain.guard import AnswerGuard
 from services.chat.domain.turn import Citation
-from services.chat.domain.words import Stretch, tokens
+from services.layout.words import Stretch, tokens
 
 _NOT_FOUND = re.compile(
     r"^\W*(?:the (?:given |provided )?(?:documents?|passages?|text|context|information)(?: provided)? (?:do|does|did)(?: not|n't)|"

@@ -18,7 +18,8 @@ from rapidfuzz import fuzz
 
 from services.chat.domain import facts, polarity
 from services.chat.domain.turn import Citation, Evidence, Source
-from services.chat.domain.words import Stretch, Token, clauses, content, sentences, tokens
+from services.layout.names import names
+from services.layout.words import Stretch, Token, clauses, content, sentences, tokens
 
 MOST_EVIDENCE = 3
 """Most pieces of evidence under one citation."""
@@ -157,7 +158,7 @@ def _reading(stretch: Stretch, question: str) -> _Reading:
     asked = content(question) if short else ()
     known = {token.stem for token in words}
     needed = tuple(token for token in asked if token.stem not in known and not token.is_generic)
-    return _Reading(stretch, words, frozenset(facts.names(stretch.text)), needed)
+    return _Reading(stretch, words, frozenset(names(stretch.text)), needed)
 
 
 def _coverage(reading: _Reading, window: Window) -> float:
@@ -198,7 +199,7 @@ def _contradicted(reading: _Reading, window: Window) -> bool:
     if absent:
         # "It costs 5 dollars" under a paragraph about the Falcon supports "Falcon costs 5 dollars", unless the
         # sentence names something else.
-        others = set(facts.names(source)) - reading.names
+        others = set(names(source)) - reading.names
         if others or facts.missing_names(absent, window.before):
             return True
     return not (

@@ -11,7 +11,8 @@ from itertools import combinations, pairwise
 
 from rapidfuzz import fuzz
 
-from services.chat.domain.words import Token, stem, tokens
+from services.layout.names import MONTHS, names
+from services.layout.words import Token, stem, tokens
 
 _WORD_NUMBERS = {
     word: value
@@ -128,28 +129,7 @@ class Date:
         return all(not mine or mine == theirs for mine, theirs in pairs)
 
 
-_MONTHS = {
-    name[:length]: number
-    for number, name in enumerate(
-        [
-            "january",
-            "february",
-            "march",
-            "april",
-            "may",
-            "june",
-            "july",
-            "august",
-            "september",
-            "october",
-            "november",
-            "december",
-        ],
-        start=1,
-    )
-    for length in (3, len(name))
-} | {"sept": 9}
-_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
 _DATES = (
     re.compile(r"\b(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})\b"),
     re.compile(
@@ -178,7 +158,7 @@ def dates(text: str) -> tuple[tuple[Date, int, int], ...]:
             if any(match.start() < end and start < match.end() for _, start, end in found):
                 continue
             parts = match.groupdict()
-            month = _MONTHS[parts["name"].lower()] if parts.get("name") else int(parts["month"])
+            month = MONTHS[parts["name"].lower()] if parts.get("name") else int(parts["month"])
             found.append(
                 (Date(int(parts.get("year") or 0), month, int(parts.get("day") or 0)), match.start(), match.end())
             )
@@ -225,60 +205,8 @@ def numbers_agree(statement: str, source: str) -> bool:
     return all(any(date.agrees(other) for other, _, _ in their_dates) for date, _, _ in dates(statement))
 
 
-_CALENDAR = frozenset(_MONTHS) | frozenset(
-    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-)
-# Words that stand capitalised without being a name.
-_NOT_NAMES = frozenset(
-    [
-        "yes",
-        "no",
-        "according",
-        "based",
-        "however",
-        "therefore",
-        "additionally",
-        "also",
-        "overall",
-        "note",
-        "answer",
-        "question",
-        "document",
-    ]
-)
-_SAME_NAME = (
-    88.0  # similarity of two spellings of one name, 0 to 100: "Jonson" and "Johnson" are one, "Anna" and "Hanna" not
-)
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Return the words of a text that name something: capitalised inside a sentence, all capitals, or with digits inside.
-
-    The first word of a sentence counts only when another name follows it at once ("Maria Lopez leads").
-    """
-    words = tokens(text)
-    found: list[str] = []
-    for position, token in enumerate(words):
-        if not _looks_like_name(token):
-            continue
-        before = text[: token.start].rstrip()
-        opens = not before or before[-1] in ".!?:•\n-*|" or "\n" in text[len(before) : token.start]
-        acronym = len(token.text) > 1 and sum(character.isupper() for character in token.text) > 1
-        coded = any(character.isdigit() for character in token.text)
-        followed = (
-            position + 1 < len(words)
-            and _looks_like_name(words[position + 1])
-            and text[token.end : words[position + 1].start] in {" ", "-", " & "}
-        )
-        if not opens or acronym or coded or followed:
-            found.append(token.norm)
-    return tuple(found)
-
-
-def _looks_like_name(token: Token) -> bool:
-    if token.is_number or not token.is_content or token.norm in _NOT_NAMES or token.norm in _CALENDAR:
-        return False
-    return token.text[0].isupper() or (any(map(str.isdigit, token.text)) and any(map(str.isalpha, token.text)))
+# Similarity of two spellings of one name, 0 to 100: "Jonson" and "Johnson" are one, "Anna" and "Hanna" not.
+_SAME_NAME = 88.0
 
 
 def missing_names(wanted: Iterable[str], text: str) -> tuple[str, ...]:

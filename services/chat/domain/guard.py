@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from services.chat.domain.words import Token, tokens
+from services.layout.words import Token, tokens
 
 _START = re.compile(r"!?\[|<|(?:https?|ftp)://|\bwww\.|\b(?:data|javascript):(?=\S)", re.IGNORECASE)
 _IMAGE_OR_LINK = re.compile(r"(?P<image>!)?\[(?P<text>[^\[\]]*)\]\(\s*<?(?P<url>[^)\s>]*)>?(?:\s+[^)]*)?\)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from services.chat.domain.lexicon import NEGATIONS, OPPOSITES
-from services.chat.domain.words import Token, stem, tokens
+from services.layout.words import Token, stem, tokens
 
 _CLAUSE_BREAK = re.compile(
     r"[.!?;:,](?=\s)|\n|\b(?:but|however|although|though|while|whereas|if|because|unless|except)\b", re.IGNORECASE

@@ -8,9 +8,9 @@ the history are added. A question with several parts becomes several queries.
 import re
 from collections.abc import Sequence
 
-from services.chat.domain.facts import names
 from services.chat.domain.turn import Message
-from services.chat.domain.words import content, normalise, sentences, stem, tokens
+from services.layout.names import names
+from services.layout.words import content, normalise, sentences, stem, tokens
 
 MOST_REWRITE_TOKENS = 32
 """Most tokens that the model may spend on a rewrite."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from services.chat.domain.citations import Candidate, Thresholds, Window, candidates, decide, parts
 from services.chat.domain.turn import Citation
-from services.chat.domain.words import Stretch
 from services.chat.ports import Library
 from services.chat.telemetry import Metrics
+from services.layout.words import Stretch
 
 
 class Cite:

@@ -8,7 +8,7 @@ from services.chat.domain.answer import AnswerText, says_not_found, uncited
 from services.chat.domain.citations import Window, read, segments
 from services.chat.domain.guard import AnswerGuard
 from services.chat.domain.prompt import PromptTexts
-from services.chat.domain.support import Neighbourhood, answers
+from services.chat.domain.support import answers
 from services.chat.domain.turn import (
     Abstention,
     Citation,
@@ -24,10 +24,11 @@ from services.chat.domain.turn import (
     TokenLogprob,
     TokenUsage,
 )
-from services.chat.domain.words import Stretch
 from services.chat.ports import Engine
 from services.chat.usecases.cite import Cite
 from services.chat.usecases.stages import Stages
+from services.layout.nearest import Neighbourhood
+from services.layout.words import Stretch
 
 Emit = Callable[[Event], None]
 """Takes an event on its way to the caller; never waits."""

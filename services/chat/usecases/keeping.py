@@ -16,14 +16,14 @@ from services.chat.domain.receipts import (
     StoredTurn,
 )
 from services.chat.domain.rewriting import last_question
-from services.chat.domain.support import Neighbourhood
 from services.chat.domain.turn import Grounding, Message, Passage, Question, RewriteMethod, Sampling
 from services.chat.ports import Clock, Records
 from services.chat.usecases.grounded import Said
-from services.chat.usecases.prompting import FittedPrompt
 from services.chat.usecases.queries import Queries
 from services.chat.usecases.stages import Stages
 from services.chat.usecases.support import Support
+from services.layout.fitting import FittedPrompt
+from services.layout.nearest import Neighbourhood
 
 
 @dataclass(frozen=True, slots=True)

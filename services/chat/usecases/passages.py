@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.chat.domain.passages import best_first, cut, without_repeats, word_share
+from services.chat.domain.passages import cut, word_share
 from services.chat.domain.turn import InlineDocument, Passage, RetrievalOptions
 from services.chat.ports import Library
+from services.layout.passages import best_first, without_repeats
 
 # More pieces of inline documents than this are not embedded: the ones with the fewest words in common are left out.
 _MOST_PIECES = 64

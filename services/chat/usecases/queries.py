@@ -8,9 +8,10 @@ import structlog
 
 from services.chassis.errors import Overloaded, Unavailable
 from services.chat.domain import rewriting
-from services.chat.domain.prompt import PromptTexts, escaped
+from services.chat.domain.prompt import PromptTexts
 from services.chat.domain.turn import Message, RewriteMethod, Sampling
 from services.chat.ports import Engine
+from services.layout.prompt import escaped
 
 _log = structlog.get_logger()
 # Turns that the rewriting model reads: what a pronoun points to is seldom further back.

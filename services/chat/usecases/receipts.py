@@ -7,9 +7,8 @@ from opentelemetry.trace import Tracer
 
 from services.chassis.auth import Caller
 from services.chassis.errors import NotFound
-from services.chat.domain import prompt
+from services.chat.domain.prompt import PromptTexts
 from services.chat.domain.receipts import Receipt, Replay, ResolvedReceipt, ResolvedSpan
-from services.chat.domain.support import Neighbourhood
 from services.chat.domain.turn import (
     CitationMode,
     Grounding,
@@ -21,6 +20,8 @@ from services.chat.ports import Clock, Engine, Library, Records
 from services.chat.telemetry import Metrics
 from services.chat.usecases.grounded import AnswerGrounded, Plan
 from services.chat.usecases.stages import Stages
+from services.layout import prompt
+from services.layout.nearest import Neighbourhood
 
 
 class GetReceipt:
@@ -69,7 +70,7 @@ class ReplayReceipt:
         get_receipt: GetReceipt,
         engine: Engine,
         answer_grounded: AnswerGrounded,
-        texts: prompt.PromptTexts,
+        texts: PromptTexts,
         metrics: Metrics,
         clock: Clock,
         tracer: Tracer,

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from services.chat.domain import support
 from services.chat.domain.turn import Passage
 from services.chat.ports import Library
-
-# Neighbourhoods that are read closely: the best by words.
-_NEAREST = 4
+from services.layout.nearest import NEAREST, Neighbourhood, nearest, ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +15,7 @@ class Support:
     """The probability that the passages hold an answer, and for each question the neighbourhood that holds it best."""
 
     score: float
-    places: tuple[support.Neighbourhood, ...] = ()
+    places: tuple[Neighbourhood, ...] = ()
 
 
 class JudgeSupport:
@@ -45,14 +43,11 @@ class JudgeSupport:
         looked = await self.look(question, passages)
         return Support(support.score(looked[0], self._model), (looked[1],)) if looked else Support(0.0)
 
-    async def look(
-        self, question: str, passages: Sequence[Passage]
-    ) -> tuple[support.Features, support.Neighbourhood] | None:
+    async def look(self, question: str, passages: Sequence[Passage]) -> tuple[support.Features, Neighbourhood] | None:
         """Return what the decision looks at, and the best place; None when the passages hold no words."""
-        places = support.ranked(question, passages)[:_NEAREST]
+        places = ranked(question, passages)[:NEAREST]
         if not places:
             return None
         met = await self._library.least_met(question, [place.in_full for _, place in places])
         features = support.features(question, passages, places=places, met=met)
-        best = max(range(len(places)), key=lambda index: met[index])
-        return features, places[best][1]
+        return features, nearest([place for _, place in places], met)

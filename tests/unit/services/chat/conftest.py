@@ -30,8 +30,8 @@ from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect, remote
 from services.chassis.rpc.server import RpcServer, methods_of
 from services.chat.bootstrap import build
-from services.chat.domain.words import content
 from services.chat.settings import ChatSettings
+from services.layout.words import content
 from tests.unit.services.chat.perks import ANNA, ANSWER, CARS, PERKS
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.domain import facts
-from services.chat.domain.words import sentences
+from services.layout.words import sentences
 
 
 @given(st.text(alphabet=st.sampled_from("ab A.!? \n-|#1\u2028é") | st.characters(), max_size=200))
@@ -31,15 +30,3 @@ def test_sentences_are_exact_ordered_and_lose_no_word(text: str) -> None:
 )
 def test_sentences_end_where_people_end_them(text: str, expected: list[str]) -> None:
     assert [piece.text for piece in sentences(text)] == expected
-
-
-def test_numbers_keep_their_units() -> None:
-    values = {
-        (str(number.value.normalize()), number.unit) for number in facts.numbers("$1,000, 20 % and thirty days in Q3")
-    }
-    assert values == {("1E+3", "$"), ("2E+1", "%"), ("3E+1", "day")}
-
-
-def test_dates_agree_in_any_form() -> None:
-    assert facts.numbers_agree("It began on 2024-05-03.", "It began on May 3rd, 2024.")
-    assert not facts.numbers_agree("It began on 2024-05-04.", "It began on May 3rd, 2024.")

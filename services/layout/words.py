@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import Stemmer
 
-from services.chat.domain.lexicon import GENERIC_WORDS, STOP_WORDS
+from services.layout.lexicon import GENERIC_WORDS, STOP_WORDS
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)?")
 _POSSESSIVE = re.compile(r"['’]s$")

@@ -3,9 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.domain.passages import cut
-from services.chat.domain.prompt import Budget, Counts, escaped, fit, rendered, shares
-from services.chat.domain.turn import InlineDocument, Message, Passage
+from services.layout.fitting import Budget, Counts, Draft, fit, shares
+from services.layout.nearest import neighbourhoods
+from services.layout.prompt import escaped, rendered
+from services.layout.texts import read_layout
+from services.layout.turns import Message, Passage
 
 sizes = st.lists(st.integers(1, 900), max_size=8)
 
@@ -39,8 +41,17 @@ def test_no_text_closes_its_document_or_opens_a_turn(text: str) -> None:
     assert escaped("a < b") == "a < b"
 
 
-@given(st.text(max_size=3000))
-def test_pieces_of_an_inline_document_are_exact(text: str) -> None:
-    for piece in cut(InlineDocument("d", "t", text), 0):
-        assert text[piece.start : piece.end] == piece.text
-        assert 0 < len(piece.text) <= 900
+def test_the_system_turn_asks_for_the_words_that_stand_for_no_answer() -> None:
+    texts = read_layout()
+    assert texts.system.endswith(f"reply: {texts.not_found}")
+
+
+def test_what_holds_the_nearest_stretch_is_the_last_that_the_budget_leaves_out() -> None:
+    passages = tuple(Passage(f"d{at}", 1, 0, 12, f"Text {at} here.") for at in range(3))
+    draft = Draft(read_layout(), "", passages, neighbourhoods(passages)[2:], (), "What is here?")
+    counted = [100, 20, *(800 for _ in passages)]
+    fitted = draft.fitted(counted, bare=200, window=2048, max_tokens=0)
+    assert fitted is not None
+    assert [source.passage.document_id for source in fitted.sources] == ["d2"]
+    assert fitted.messages[-1].content.endswith("Most relevant:\nText 2 here.\n\nQuestion: What is here?")
+    assert draft.fitted(counted, bare=2040, window=2048, max_tokens=0) is None
