@@ -11,7 +11,18 @@ from pydantic_core import ErrorDetails
 
 from services.chassis.errors import InvalidInput, NotFound
 
-__all__ = ["Metadata", "OrEmpty", "Principal", "SdkBody", "TokenId", "TokenLimit", "Upper", "called", "parse", "validated"]
+__all__ = [
+    "Metadata",
+    "OrEmpty",
+    "Principal",
+    "SdkBody",
+    "TokenId",
+    "TokenLimit",
+    "Upper",
+    "called",
+    "parse",
+    "validated",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 _SHOWN_CHARACTERS: Final = 80

@@ -31,6 +31,9 @@ class FinetuningSettings(RoomSettings):
         devices: Jobs that train at once, each on a device of its own.
         call_timeout_s: Longest wait for another room's answer.
         generation_timeout_s: Longest wait for one sampled answer.
+        transfer_timeout_s: Longest wait for the bytes of a file.
+        served_passages: Passages that the chat room puts into a prompt: reading rows hold as many.
+        served_window: Context window in tokens that reading rows must fit.
         job_lease_s: How long a worker that fell silent keeps a job; its training goes on from the newest checkpoint.
         max_deaths: Times in a row that a trainer may die without reaching a further checkpoint before its job fails.
         keep_checkpoints: Checkpoints of a job that are kept.
@@ -66,6 +69,9 @@ class FinetuningSettings(RoomSettings):
     devices: int = Field(default=1, ge=1, le=64)
     call_timeout_s: float = Field(default=30.0, gt=0)
     generation_timeout_s: float = Field(default=120.0, gt=0)
+    transfer_timeout_s: float = Field(default=600.0, gt=0)
+    served_passages: int = Field(default=5, ge=1, le=50)
+    served_window: int = Field(default=2048, ge=256)
     job_lease_s: float = Field(default=15.0, ge=3)
     max_deaths: int = Field(default=3, ge=1, le=100)
     keep_checkpoints: int = Field(default=3, ge=1, le=100)

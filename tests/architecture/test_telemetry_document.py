@@ -14,6 +14,7 @@ ROOMS = {
     "retrieval": "services.retrieval.telemetry",
     "generation": "services.generation.telemetry",
     "ingestion": "services.ingestion.telemetry",
+    "finetuning": "services.finetuning.telemetry",
 }
 
 

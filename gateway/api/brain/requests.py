@@ -40,6 +40,7 @@ Several = BeforeValidator(_several)
 # A time without a zone is one of UTC.
 Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
 
+
 class Strict(BaseModel):
     """Our own API says so when a field is misspelt."""
 

@@ -6,7 +6,8 @@ from brain.finetuning.v1 import dataset_pb2
 from services.chassis.auth import current_caller
 from services.chassis.errors import InvalidInput
 from services.finetuning.api.wire import moment, page_of
-from services.finetuning.domain.datasets import Dataset, DatasetKind, DatasetSpec, DatasetStatus, drawn_seed
+from services.finetuning.domain.building import BuildSpec, DatasetKind
+from services.finetuning.domain.datasets import Dataset, DatasetStatus, drawn_seed
 from services.finetuning.usecases.datasets import Datasets
 
 __all__ = ["DatasetServicer"]
@@ -64,13 +65,13 @@ class DatasetServicer:
         return dataset_pb2.DeleteDatasetResponse()
 
 
-def _spec(message: dataset_pb2.DatasetSpec) -> DatasetSpec:
+def _spec(message: dataset_pb2.DatasetSpec) -> BuildSpec:
     kind = _KINDS.get(message.kind)
     if kind is None:
         raise InvalidInput(
             f"kind: give one of {', '.join(one.value for one in DatasetKind)}, not {message.kind}.", param="kind"
         )
-    return DatasetSpec(
+    return BuildSpec(
         kind=kind,
         seed=message.seed if message.HasField("seed") else drawn_seed(),
         collection_ids=tuple(message.collection_ids),
@@ -81,8 +82,17 @@ def _spec(message: dataset_pb2.DatasetSpec) -> DatasetSpec:
         passages_per_row=message.passages_per_row,
         phrasings=message.phrasings or 3,
         writer_model=message.writer_model,
-        **{name: getattr(message, name) for name in _SHARES if message.HasField(name)},  # type: ignore[arg-type]
+        **_shares(message),
     )
+
+
+def _shares(message: dataset_pb2.DatasetSpec) -> dict[str, float]:
+    """Return the shares that were given; of the two that make 1, one says the other."""
+    given = {name: getattr(message, name) for name in _SHARES if message.HasField(name)}
+    for one, other in (("gold_share", "unanswerable_share"), ("unanswerable_share", "gold_share")):
+        if one in given and other not in given:
+            given[other] = round(1 - given[one], 6)
+    return given
 
 
 def _dataset(dataset: Dataset) -> dataset_pb2.Dataset:

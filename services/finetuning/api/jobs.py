@@ -8,8 +8,8 @@ from services.chassis.auth import current_caller
 from services.finetuning.api.wire import moment, page_of, spec_message, spec_of
 from services.finetuning.domain.adapters import adapter_name, checkpoint_name
 from services.finetuning.domain.jobs import Checkpoint, JobEvent, JobStatus, TuningJob
-from services.finetuning.usecases.checking import CheckJob
 from services.finetuning.usecases.jobs import Jobs, JobView, NewJob
+from services.finetuning.usecases.validating import CheckJob
 
 __all__ = ["JobServicer"]
 

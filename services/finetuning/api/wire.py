@@ -14,7 +14,7 @@ from services.finetuning.ports.records import Page
 
 __all__ = ["moment", "page_of", "spec_message", "spec_of"]
 
-_STAGES: Final[Mapping[int, Stage]] = {
+_STAGES: Final[Mapping[job_pb2.Stage.ValueType, Stage]] = {
     # OpenAI's default method.
     job_pb2.STAGE_UNSPECIFIED: Stage.SUPERVISED,
     job_pb2.STAGE_CONTINUED_PRETRAINING: Stage.CONTINUED_PRETRAINING,
@@ -81,7 +81,7 @@ def spec_of(message: job_pb2.TrainingSpec) -> TrainingSpec:
     return TrainingSpec(
         stage=stage,
         lora=Lora(lora.rank, lora.alpha, lora.dropout, tuple(lora.target_modules), lora.rank_stabilised),
-        **{name: getattr(message, name) for name in _MAYBE if message.HasField(name)},  # type: ignore[arg-type]
+        **{name: getattr(message, name) for name in _MAYBE if message.HasField(name)},
         **{name: getattr(message, name) for name in _COUNTS if getattr(message, name)},
         **{name: getattr(message, name) for name in _TEXTS},
     )

@@ -69,11 +69,11 @@ class RemoteFiles:
                 # No effect on a call that has ended.
                 call.cancel()
 
-    async def upload(self, filename: str, pieces: Iterable[bytes]) -> StoredFile:
-        """Keep bytes as a file for fine-tuning that the caller owns."""
+    async def upload(self, filename: str, pieces: Iterable[bytes], *, purpose: str = FINE_TUNE) -> StoredFile:
+        """Keep bytes as a file that the caller owns."""
         with remote(_ROOM, "UploadFile", token=_of(self._token)) as metadata:
             answer = await self._stub.UploadFile(
-                _parts(filename, pieces), timeout=self._transfer_timeout_s, metadata=metadata
+                _parts(filename, pieces, purpose), timeout=self._transfer_timeout_s, metadata=metadata
             )
         return _stored(answer.file)
 
@@ -169,9 +169,9 @@ def _section(section: document_pb2.TextSection) -> Section:
     )
 
 
-def _parts(filename: str, pieces: Iterable[bytes]) -> Iterator[file_pb2.UploadFileRequest]:
+def _parts(filename: str, pieces: Iterable[bytes], purpose: str) -> Iterator[file_pb2.UploadFileRequest]:
     """Yield the messages of an upload: the header, then the bytes in messages that are neither small nor too large."""
-    yield file_pb2.UploadFileRequest(header=file_pb2.UploadFileHeader(filename=filename, purpose=FINE_TUNE))
+    yield file_pb2.UploadFileRequest(header=file_pb2.UploadFileHeader(filename=filename, purpose=purpose))
     pending = bytearray()
     for piece in pieces:
         pending += piece

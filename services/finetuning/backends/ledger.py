@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Executable, Row, Table, delete, func, insert, select
+from sqlalchemy import Executable, Row, Select, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database, upsert
@@ -97,10 +97,12 @@ class SqlChange(Records):
         self._webhooks = webhooks
 
     async def rows(self, query: Executable) -> Sequence[Row[Any]]:
-        """Return the rows that a query finds, as this transaction sees them; they stay as they are until its end."""
-        if hasattr(query, "with_for_update") and not query._group_by_clauses:  # noqa: SLF001  no lock on a count
-            query = query.with_for_update()
+        """Return the rows that a query finds, as this transaction sees them."""
         return (await self._connection.execute(query)).all()
+
+    def locked(self, query: Select[Any]) -> Select[Any]:
+        """Return a query that keeps other transactions from changing what it finds until the end of this one."""
+        return query.with_for_update()
 
     async def put_job(self, job: TuningJob) -> None:
         """Add a job or replace its record."""

@@ -39,6 +39,10 @@ class Records(ABC):
     async def rows(self, query: Executable) -> Sequence[Row[Any]]:
         """Return the rows that a query finds."""
 
+    def locked(self, query: Select[Any]) -> Select[Any]:
+        """Return a query that keeps others from changing what it finds, where the connection is in a transaction."""
+        return query
+
     async def job(self, tenant: str, job_id: str) -> TuningJob | None:
         """Return a job."""
         jobs = tables.tuning_jobs
@@ -78,8 +82,8 @@ class Records(ABC):
     async def jobs_by_status(self) -> dict[str, int]:
         """Return how many jobs are in each state."""
         jobs = tables.tuning_jobs
-        rows = await self.rows(select(jobs.c.status, func.count()).group_by(jobs.c.status))
-        return {row[0]: int(row[1]) for row in rows}
+        rows = await self.rows(select(jobs.c.status, func.count().label("jobs")).group_by(jobs.c.status))
+        return {str(row.status): int(row.jobs) for row in rows}
 
     async def events(self, job_id: str, page: Page) -> list[JobEvent]:
         """Return a job's events, one more than the page's limit where more follow."""
@@ -261,7 +265,8 @@ class Records(ABC):
         )
 
     async def _one(self, form: TypeAdapter[Record], query: Select[Any]) -> Record | None:
-        rows = await self.rows(query.limit(1))
+        # What is read one by one is read to be changed: in a transaction it stays as it is until the end.
+        rows = await self.rows(self.locked(query.limit(1)))
         return form.validate_python(rows[0].record) if rows else None
 
     async def _all(self, form: TypeAdapter[Record], query: Select[Any]) -> list[Record]:

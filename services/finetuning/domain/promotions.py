@@ -161,9 +161,9 @@ def decide(candidate: Tally, current: Tally, *, min_judgements: int) -> tuple[De
             return Decision.ROLL_BACK, f"{what}: {_share(*ours)} against {_share(*theirs)}"
     if candidate.judged < min_judgements:
         return Decision.GO_ON, f"{candidate.judged} of {min_judgements} judgements"
-    ours, theirs = _rate(candidate.bad, candidate.judged), _rate(current.bad, current.judged)
+    rate, usual = _rate(candidate.bad, candidate.judged), _rate(current.bad, current.judged)
     verdict = f"bad answers: {_share(candidate.bad, candidate.judged)} against {_share(current.bad, current.judged)}"
-    if ours <= theirs + MARGIN:
+    if rate <= usual + MARGIN:
         return Decision.PROMOTE, verdict
     # Ten times the judgements and still worse by more than the margin, if not beyond doubt: it is not worth having.
     if candidate.judged >= 10 * min_judgements:

@@ -123,9 +123,7 @@ class TrainingSpec:
                 "constitution: RLAIF needs to be told in words what a good answer is.", param="brain.constitution"
             )
 
-    def settings(
-        self, *, rows: int, seed: int, start: LoraShape | None, max_rank: int
-    ) -> TrainingSettings:
+    def settings(self, *, rows: int, seed: int, start: LoraShape | None, max_rank: int) -> TrainingSettings:
         """Return how to train, with everything chosen; a spec that was `chosen` gives the same settings again.
 
         Args:

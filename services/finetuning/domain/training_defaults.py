@@ -151,9 +151,7 @@ def _lora(wanted: WantedLora, start: LoraShape | None, max_rank: int) -> LoraSha
         return LoraShape(start.rank, start.alpha, wanted.dropout, start.target_modules, start.rank_stabilised)
     rank = wanted.rank or min(_USUAL_RANK, max_rank)
     if rank > max_rank:
-        raise InvalidInput(
-            f"lora.rank: {rank} is not allowed; the engine serves 1 to {max_rank}.", param="lora.rank"
-        )
+        raise InvalidInput(f"lora.rank: {rank} is not allowed; the engine serves 1 to {max_rank}.", param="lora.rank")
     return LoraShape(
         rank=rank,
         alpha=wanted.alpha or 2.0 * rank,

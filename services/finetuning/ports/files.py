@@ -36,8 +36,8 @@ class Files(Protocol):
             NotFound: There is none that the caller may know of.
         """
 
-    async def upload(self, filename: str, pieces: Iterable[bytes]) -> StoredFile:
-        """Keep bytes as a file for fine-tuning that the caller owns."""
+    async def upload(self, filename: str, pieces: Iterable[bytes], *, purpose: str = FINE_TUNE) -> StoredFile:
+        """Keep bytes as a file that the caller owns."""
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; one that is gone is deleted.

@@ -1,26 +1,43 @@
 """Datasets as their owners handle them, and the work that makes their rows."""
 
+import asyncio
+import contextlib
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Final
 
 import structlog
 
 from services.chassis.auth import Caller
-from services.chassis.errors import BrainError, Conflict, InvalidInput, NotFound
+from services.chassis.errors import (
+    BrainError,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    TooLarge,
+    Unavailable,
+)
 from services.chassis.ids import new_id
 from services.chassis.jobs.table import Job
-from services.finetuning.domain.datasets import BUILD_JOB, Dataset, DatasetSpec, DatasetStatus, check_spec
+from services.finetuning.domain.building import BuildSpec, Progress
+from services.finetuning.domain.datasets import BUILD_JOB, Dataset, DatasetStatus
 from services.finetuning.domain.owners import Owner, may_see
-from services.finetuning.ports.building import Builder
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Ledger, Page, Reading
 from services.finetuning.telemetry import BUILD_SPAN, Metrics, spans
+from services.finetuning.usecases.building import BuildDataset
 
-__all__ = ["BuildDataset", "Datasets"]
+__all__ = ["Datasets", "MakeDataset"]
 
 _log = structlog.get_logger()
-_MAX_NAME_CHARS = 128
+_MAX_NAME_CHARS: Final = 128
+# How often it is written down how far a build is.
+_SHOW_S: Final = 2.0
+# What is wrong with the request, not with us.
+_REFUSALS: Final = (InvalidInput, NotFound, TooLarge, PermissionDenied)
 
 
 class Datasets:
@@ -37,13 +54,13 @@ class Datasets:
         self._files = files
         self._now = now
 
-    async def create(self, caller: Caller, name: str, spec: DatasetSpec) -> Dataset:
+    async def create(self, caller: Caller, name: str, spec: BuildSpec) -> Dataset:
         """Keep a dataset and have its rows made.
 
         Raises:
             InvalidInput: A field is wrong.
         """
-        check_spec(spec)
+        spec.checked()
         if not 1 <= len(name) <= _MAX_NAME_CHARS:
             raise InvalidInput(f"name: give 1 to {_MAX_NAME_CHARS} characters, not {len(name)}.", param="name")
         dataset = Dataset(
@@ -85,22 +102,22 @@ class Datasets:
                 await self._files.delete(file_id)
 
 
-class BuildDataset:
-    """Makes the rows of a dataset, in its owner's name.
+class MakeDataset:
+    """Does the work behind a dataset, in its owner's name.
 
     Args:
         ledger: Records.
-        builder: Makes rows.
+        build: Makes rows and keeps them as files.
         files: Where rows lie.
         delegation: Acts in the owner's name.
         metrics: Where datasets are counted.
     """
 
     def __init__(
-        self, *, ledger: Ledger, builder: Builder, files: Files, delegation: Delegation, metrics: Metrics
+        self, *, ledger: Ledger, build: BuildDataset, files: Files, delegation: Delegation, metrics: Metrics
     ) -> None:
         self._ledger = ledger
-        self._builder = builder
+        self._build = build
         self._files = files
         self._delegation = delegation
         self._metrics = metrics
@@ -117,32 +134,19 @@ class BuildDataset:
             async with self._ledger.change() as change:
                 await change.complete(work)
             return
-        with spans.start_as_current_span(BUILD_SPAN) as span, self._delegation.acting_for(
-            dataset.owner.caller(work.tenant), work=dataset.dataset_id
-        ):
-            span.set_attribute("brain.dataset_id", dataset.dataset_id)
-            try:
-                built = await self._builder.build(dataset.owner.caller(work.tenant), dataset.spec)
-            except (InvalidInput, NotFound) as error:
-                await self._end(work, replace(dataset, status=DatasetStatus.FAILED, error=error.message))
-                return
-            training = await self._files.upload(f"{dataset.name}.jsonl"[-_MAX_NAME_CHARS:], [built.training])
-            held_out = ""
-            if built.held_out:
-                name = f"{dataset.name}-held-out.jsonl"[-_MAX_NAME_CHARS:]
-                held_out = (await self._files.upload(name, [built.held_out])).file_id
-        done = replace(
-            dataset,
-            status=DatasetStatus.READY,
-            training_file=training.file_id,
-            held_out_file=held_out,
-            rows=built.rows,
-            held_out_rows=built.held_out_rows,
-            documents=built.documents,
-            judgements=built.judgements,
-            report_json=built.report_json,
-        )
-        await self._end(work, done)
+        newest: list[Progress] = []
+        showing = asyncio.create_task(self._show(work, newest))
+        caller = dataset.owner.caller(work.tenant)
+        try:
+            with (
+                spans.start_as_current_span(BUILD_SPAN) as span,
+                self._delegation.acting_for(caller, work=dataset.dataset_id),
+            ):
+                span.set_attribute("brain.dataset_id", dataset.dataset_id)
+                await self._made(work, dataset, newest)
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
 
     async def fail(self, work: Job, error: BrainError) -> None:
         """Bring the dataset of work that will not be tried again to failed."""
@@ -151,6 +155,48 @@ class BuildDataset:
             if dataset is not None and dataset.status is DatasetStatus.BUILDING:
                 await change.put_dataset(replace(dataset, status=DatasetStatus.FAILED, error=error.message))
         self._metrics.datasets.labels(outcome="failed").inc()
+
+    async def _made(self, work: Job, dataset: Dataset, newest: list[Progress]) -> None:
+        try:
+            built = await self._build(dataset.spec, name=dataset.name, report=newest.append)
+        except _REFUSALS as error:
+            await self._end(work, replace(dataset, status=DatasetStatus.FAILED, error=error.message))
+            return
+        summary = built.summary
+        done = replace(
+            dataset,
+            status=DatasetStatus.READY,
+            training_file=built.training_file,
+            held_out_file=built.held_out_file,
+            rows=summary.rows,
+            held_out_rows=summary.held_out_rows,
+            documents=summary.documents,
+            judgements=summary.judgements,
+            report_json=summary.to_json(),
+        )
+        try:
+            await self._end(work, done)
+        except Conflict:
+            # Nobody knows of these files but this call.
+            for file_id in filter(None, (built.training_file, built.held_out_file)):
+                await self._files.delete(file_id)
+            raise
+
+    async def _show(self, work: Job, newest: list[Progress]) -> None:
+        """Write down how far the build is, now and then, for ever."""
+        while True:
+            await asyncio.sleep(_SHOW_S)
+            if not newest:
+                continue
+            progress = newest[-1]
+            newest.clear()
+            with contextlib.suppress(Unavailable, Conflict):
+                async with self._ledger.change() as change:
+                    await change.hold(work)
+                    dataset = await change.dataset(work.tenant, work.key)
+                    if dataset is not None:
+                        said = json.dumps({"progress": asdict(progress)})
+                        await change.put_dataset(replace(dataset, report_json=said))
 
     async def _end(self, work: Job, dataset: Dataset) -> None:
         async with self._ledger.change() as change:

@@ -34,7 +34,6 @@ class ImportAdapter:
         publish: Makes versions.
         base_model: Name of the base model.
         max_bytes: Largest archive, and largest file in it.
-        now: Seconds since 1970.
     """
 
     def __init__(
@@ -45,14 +44,12 @@ class ImportAdapter:
         publish: Publish,
         base_model: str,
         max_bytes: int,
-        now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._files = files
         self._publish = publish
         self._base_model = base_model
         self._max_bytes = max_bytes
-        self._now = now
 
     async def __call__(
         self, caller: Caller, *, file_id: str, suffix: str, principals: tuple[str, ...]

@@ -7,7 +7,7 @@ from services.finetuning.domain.jobs import TuningJob
 from services.finetuning.domain.owners import may_see
 from services.finetuning.ports.records import Reading
 
-__all__ = ["known_adapter", "owned_adapter", "own_job", "usable"]
+__all__ = ["known_adapter", "own_job", "owned_adapter", "usable"]
 
 
 async def own_job(reading: Reading, caller: Caller, job_id: str) -> TuningJob:

@@ -62,7 +62,9 @@ class Prepare:
         self._device = device
         self._precision = precision
 
-    async def settings(self, job: TuningJob, spec: TrainingSpec, limits: EngineLimits, *, rows: int) -> TrainingSettings:
+    async def settings(
+        self, job: TuningJob, spec: TrainingSpec, limits: EngineLimits, *, rows: int
+    ) -> TrainingSettings:
         """Return how a job is trained, with everything chosen.
 
         Raises:

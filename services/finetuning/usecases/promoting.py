@@ -206,7 +206,7 @@ class Promotions:
                 return
             tally = promotion.of_candidate if of_candidate else promotion.of_current
             tally = tally.judge(bad=bad) if judged else tally.answer(failed=bad)
-            promotion = replace(promotion, **{"of_candidate" if of_candidate else "of_current": tally})
+            promotion = replace(promotion, of_candidate=tally) if of_candidate else replace(promotion, of_current=tally)
             await change.put_promotion(promotion)
             decision, reason = decide(
                 promotion.of_candidate, promotion.of_current, min_judgements=promotion.min_judgements

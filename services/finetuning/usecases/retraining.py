@@ -7,13 +7,14 @@ from typing import Final
 import structlog
 
 from services.chassis.auth import Caller
-from services.chassis.errors import Conflict, InvalidInput
+from services.chassis.errors import Conflict, InvalidInput, NotFound
 from services.chassis.ids import new_id
 from services.finetuning.domain.adapters import AdapterVersion, is_covered
 from services.finetuning.domain.jobs import JobStatus, TuningJob
 from services.finetuning.domain.lineage import Withdrawn, kept_rows
 from services.finetuning.domain.owners import Owner
 from services.finetuning.domain.rows import as_line
+from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Change, Ledger, Reading
 from services.finetuning.usecases.jobs import Jobs
@@ -56,16 +57,25 @@ class Retrain:
         jobs: Creates jobs.
         files: Keeps training files.
         read_rows: Reads them.
+        delegation: Acts in an owner's name where nobody asks.
         now: Seconds since 1970.
     """
 
     def __init__(
-        self, *, ledger: Ledger, jobs: Jobs, files: Files, read_rows: ReadRows, now: Callable[[], float]
+        self,
+        *,
+        ledger: Ledger,
+        jobs: Jobs,
+        files: Files,
+        read_rows: ReadRows,
+        delegation: Delegation,
+        now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._files = files
         self._read_rows = read_rows
+        self._delegation = delegation
         self._now = now
 
     async def __call__(self, caller: Caller, name: str) -> Retraining:
@@ -90,6 +100,15 @@ class Retrain:
         left_out = sum(stage.left_out for stage in affected)
         _log.info("chain_retrained", adapter=name, jobs=len(made), rows_left_out=left_out)
         return Retraining(tuple(made), left_out)
+
+    async def by_itself(self, version: AdapterVersion) -> None:
+        """Train a blocked adapter's chain again without being asked, in its owner's name; what speaks against it is logged."""
+        caller = version.owner.caller(version.tenant)
+        try:
+            with self._delegation.acting_for(caller, work=version.name):
+                await self(caller, version.name)
+        except (Conflict, InvalidInput, NotFound) as error:
+            _log.warning("chain_not_retrained", adapter=version.name, reason=error.message)
 
     async def _chain(self, reading: Reading, tenant: str, job_id: str) -> list[TuningJob]:
         """Return the jobs behind a job and itself, each after those that it starts from."""

@@ -20,7 +20,6 @@ from services.finetuning.domain.training_messages import (
     Finished,
     Message,
     Paused,
-    RowsRead,
     Started,
 )
 from services.finetuning.domain.training_messages import Metrics as Measured
@@ -187,7 +186,7 @@ class TrainJob:
         """
         async with self._trainer.run(plan, resume_from=resume_from) as run:
             watching = asyncio.create_task(self._watch(work, job.job_id, run))
-            reading = asyncio.create_task(self._read(work, job.job_id, run))
+            reading = asyncio.create_task(self._read(work, job.job_id, plan, run))
             try:
                 await asyncio.wait({watching, reading}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
@@ -199,9 +198,9 @@ class TrainJob:
                     task.cancel()
                 await asyncio.gather(watching, reading, return_exceptions=True)
 
-    async def _read(self, work: Job, job_id: str, run: Run) -> Finished | Paused:
+    async def _read(self, work: Job, job_id: str, plan: TrainingPlan, run: Run) -> Finished | Paused:
         async for message in run.messages():
-            await self._heard(work, job_id, message)
+            await self._heard(work, job_id, plan, message)
         return await run.outcome()
 
     async def _watch(self, work: Job, job_id: str, run: Run) -> None:
@@ -217,7 +216,7 @@ class TrainJob:
                 if job.pausing:
                     run.pause()
 
-    async def _heard(self, work: Job, job_id: str, message: Message) -> None:
+    async def _heard(self, work: Job, job_id: str, plan: TrainingPlan, message: Message) -> None:
         match message:
             case Started():
                 async with self._held(work, job_id) as (change, job):
@@ -246,15 +245,15 @@ class TrainJob:
                         )
                     )
             case CheckpointSaved():
-                await self._keep(work, job_id, message)
+                await self._keep(work, job_id, plan.stage, message)
             case _:
                 return
 
-    async def _keep(self, work: Job, job_id: str, saved: CheckpointSaved) -> None:
+    async def _keep(self, work: Job, job_id: str, stage: Stage, saved: CheckpointSaved) -> None:
         """Keep a checkpoint, then forget those that are too old."""
         key = f"tuning/{work.tenant}/{job_id}/step-{saved.step}-{work.fence}.tar"
         await self._archives.keep(saved.folder, key)
-        adapter = str(saved.adapter_folder.relative_to(saved.folder)) if served else ""
+        adapter = str(saved.adapter_folder.relative_to(saved.folder)) if stage.makes_adapter else ""
         checkpoint = Checkpoint(new_id("ftckpt_"), job_id, self._now(), saved.step, dict(saved.metrics), key, adapter)
         try:
             async with self._held(work, job_id) as (change, job):
@@ -346,9 +345,7 @@ _NAMES: Final = {
     "tokens": "trained_tokens",
 }
 # Metrics that an event says in words; the rest is in its data.
-_SHOWN: Final = frozenset(
-    {"train_loss", "valid_loss", "train_mean_token_accuracy", "reward", "kl", "tokens_per_s"}
-)
+_SHOWN: Final = frozenset({"train_loss", "valid_loss", "train_mean_token_accuracy", "reward", "kl", "tokens_per_s"})
 
 
 def _said(error: BrainError) -> JobError:

@@ -121,9 +121,7 @@ class Inspect:
                 report = report.with_findings(*await self._withdrawn(job.tenant, name, file))
         # Rows that are held out decide when to stop: they teach, too, if little.
         everything = [*rows.training.rows, *(rows.validation.rows if rows.validation else ())]
-        found = Checked(
-            report, job.wanted.chosen(settings), counted(everything, file_id=job.training_file), 0.0, 0
-        )
+        found = Checked(report, job.wanted.chosen(settings), counted(everything, file_id=job.training_file), 0.0, 0)
         if not report.trainable or not dry_run:
             return found
         with tempfile.TemporaryDirectory(prefix="dry-run-", dir=self._scratch) as folder:
@@ -243,14 +241,15 @@ class ValidateJob:
             async with self._ledger.change() as change:
                 await change.complete(work)
             return
-        with spans.start_as_current_span(VALIDATE_SPAN) as span, self._delegation.acting_for(
-            job.owner.caller(job.tenant), work=job.job_id
+        with (
+            spans.start_as_current_span(VALIDATE_SPAN) as span,
+            self._delegation.acting_for(job.owner.caller(job.tenant), work=job.job_id),
         ):
             span.set_attribute("brain.job_id", job.job_id)
             try:
                 checked = await self._inspect(job, dry_run=True)
             except _REFUSALS as error:
-                await self._complete.fail(work, JobError(_code(error, job), error.message, error.param or ""))
+                await self._complete.fail(work, JobError(_code(error), error.message, error.param or ""))
                 return
         if (wrong := checked.report.first_error) is not None:
             await self._refuse(work, checked, wrong)
@@ -296,7 +295,7 @@ class ValidateJob:
         await self._complete.fail(work, JobError(code, f"{wrong.message}{more}", param))
 
 
-def _code(error: BrainError, job: TuningJob) -> str:
+def _code(error: BrainError) -> str:
     if error.param in {"training_file", "validation_file"}:
         return f"invalid_{error.param}"
     return "file_not_found" if isinstance(error, NotFound) else error.code

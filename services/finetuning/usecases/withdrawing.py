@@ -1,6 +1,6 @@
 """Deletion reaches adapters: what saw a document that went, or that fewer may read, is refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -28,6 +28,7 @@ class Withdraw:
         ledger: Records.
         registry: Blocks adapters.
         policy: What happens to them.
+        retrain: Trains a chain again on what remains, where the policy says so.
         now: Seconds since 1970.
     """
 
@@ -37,11 +38,13 @@ class Withdraw:
         ledger: Ledger,
         registry: Registry,
         policy: Policy,
+        retrain: Callable[[AdapterVersion], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._policy = policy
+        self._retrain = retrain
         self._now = now
 
     async def documents(self, tenant: str, withdrawals: Sequence[Withdrawal]) -> list[AdapterVersion]:
@@ -63,7 +66,7 @@ class Withdraw:
                     kept = await self._apply(change, version, code, reason)
                     if kept is not None:
                         blocked.append(kept)
-        await self._registry.withhold(blocked)
+        await self._end(blocked)
         return blocked
 
     async def judgement(self, tenant: str, feedback_id: str) -> list[AdapterVersion]:
@@ -78,8 +81,16 @@ class Withdraw:
                 )
                 if kept is not None:
                     blocked.append(kept)
-        await self._registry.withhold(blocked)
+        await self._end(blocked)
         return blocked
+
+    async def _end(self, blocked: list[AdapterVersion]) -> None:
+        await self._registry.withhold(blocked)
+        if self._policy is Policy.RETRAIN:
+            # Checkpoints come again with their job.
+            for version in blocked:
+                if not version.step:
+                    await self._retrain(version)
 
     async def _apply(self, change: Change, version: AdapterVersion, code: str, reason: str) -> AdapterVersion | None:
         """Do what the policy says to one adapter; return it when it is blocked."""

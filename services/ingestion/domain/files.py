@@ -25,6 +25,8 @@ class Purpose(StrEnum):
     ASSISTANTS = "assistants"
     BATCH = "batch"
     FINE_TUNE = "fine-tune"
+    # What the finetuning room writes down about a job, as OpenAI calls it.
+    FINE_TUNE_RESULTS = "fine-tune-results"
     VISION = "vision"
     USER_DATA = "user_data"
     EVALS = "evals"

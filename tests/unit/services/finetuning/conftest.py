@@ -16,6 +16,7 @@ from services.chassis.events.outbox import Outbox
 from services.chassis.jobs.table import JobTable
 from services.finetuning.backends import tables
 from services.finetuning.backends.ledger import SqlLedger
+from services.finetuning.backends.webhook_store import SqlWebhookStore
 from services.finetuning.domain.adapters import AdapterSource, AdapterStatus, AdapterVersion
 from services.finetuning.domain.owners import Owner
 from services.finetuning.ports.serving import AdapterCheck, EngineLimits
@@ -62,6 +63,10 @@ class Room:
     promotions: Promotions
     registry: Registry
     clock: Iterator[float]
+    retrained: list[str] = field(default_factory=list)
+
+    async def retrain(self, version: AdapterVersion) -> None:
+        self.retrained.append(version.name)
 
     def now(self) -> float:
         return next(self.clock)
@@ -111,7 +116,11 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     clock = itertools.count(1_000.0)
     metrics = Metrics(CollectorRegistry())
     ledger = SqlLedger(
-        database, jobs=JobTable(database, tables.jobs), outbox=Outbox(tables.outbox), on_kept=lambda: None
+        database,
+        jobs=JobTable(database, tables.jobs),
+        outbox=Outbox(tables.outbox),
+        webhooks=SqlWebhookStore(database, tables.webhooks),
+        on_kept=lambda: None,
     )
     engine, blobs = Engine(), open_blobs("memory://")
     promotions = Promotions(

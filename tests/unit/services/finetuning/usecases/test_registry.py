@@ -12,7 +12,7 @@ THUMB = AdapterSource("feedback", "fb_1", 0, 1)
 
 
 def withdraw(room: Room, policy: Policy = Policy.BLOCK) -> Withdraw:
-    return Withdraw(ledger=room.ledger, registry=room.registry, policy=policy, now=room.now)
+    return Withdraw(ledger=room.ledger, registry=room.registry, policy=policy, retrain=room.retrain, now=room.now)
 
 
 async def test_an_adapter_is_known_to_its_audience_and_changed_by_its_owner(room: Room) -> None:
@@ -124,3 +124,11 @@ async def test_a_judgement_that_is_taken_back_reaches_adapters_too(room: Room) -
     blocked = await withdraw(room).judgement("acme", "fb_1")
     assert [version.reason_code for version in blocked] == ["feedback_withdrawn"]
     assert await room.ledger.withdrawn_feedback("acme", ["fb_1", "fb_2"]) == {"fb_1"}
+
+
+async def test_the_policy_may_be_to_train_again_which_needs_no_request(room: Room) -> None:
+    await room.publish("ft:saw", sources=[DOC], job_id="ftjob-1")
+    await room.publish("ft:saw:ckpt-step-5", sources=[DOC], job_id="ftjob-1", step=5)
+    blocked = await withdraw(room, Policy.RETRAIN).documents("acme", [Withdrawal("doc_1", deleted=True)])
+    assert len(blocked) == 2
+    assert room.retrained == ["ft:saw"]
