@@ -1,4 +1,4 @@
-"""A generation room as tests see it: an address, keys to speak to it, its adapter folder, its metrics."""
+"""A generation room as tests see it: an address, keys to speak to it, its folders, its metrics."""
 
 import os
 import re
@@ -120,6 +120,17 @@ class Client:
         with remote("generation", token=self._token) as metadata:
             return await self.models.RegisterAdapter(request, timeout=DEADLINE_S, metadata=metadata)
 
+    async def check(self, config_key: str, weights_key: str) -> model_pb2.CheckAdapterResponse:
+        request = model_pb2.CheckAdapterRequest(config_blob_key=config_key, weights_blob_key=weights_key)
+        with remote("generation", token=self._token) as metadata:
+            return await self.models.CheckAdapter(request, timeout=DEADLINE_S, metadata=metadata)
+
+    async def withhold(self, **revisions: int) -> None:
+        adapters = [model_pb2.WithheldAdapter(name=name, revision=revision) for name, revision in revisions.items()]
+        request = model_pb2.WithholdAdaptersRequest(adapters=adapters)
+        with remote("generation", token=self._token) as metadata:
+            await self.models.WithholdAdapters(request, timeout=DEADLINE_S, metadata=metadata)
+
     async def unregister(self, name: str) -> None:
         request = model_pb2.UnregisterAdapterRequest(name=name)
         with remote("generation", token=self._token) as metadata:
@@ -140,9 +151,16 @@ class GenerationRoom:
         return self.state_dir / "generation" / "adapters"
 
     @asynccontextmanager
-    async def client(self, tenant: str = "acme", role: Role = Role.TRAINER) -> AsyncIterator[Client]:
+    async def client(
+        self,
+        tenant: str = "acme",
+        role: Role = Role.TRAINER,
+        *,
+        subject: str = "tester",
+        groups: frozenset[str] = frozenset(),
+    ) -> AsyncIterator[Client]:
         minter = TokenMinter((self.state_dir / "keys" / "internal.pem").read_bytes(), issuer="gateway")
-        token = minter.mint(Caller("tester", tenant, roles=frozenset({role})))
+        token = minter.mint(Caller(subject, tenant, groups=groups, roles=frozenset({role})))
         async with connect(self.address) as channel:
             yield Client(channel, token)
 
@@ -172,6 +190,8 @@ def running_generation(
         "LISTEN": listen,
         "METRICS_LISTEN": metrics,
         "STATE_DIR": str(state_dir / "generation"),
+        "EVENTS_URL": f"sqlite:///{state_dir / 'events.db'}",
+        "BLOBS_URL": f"file://{state_dir / 'blobs'}",
         "TOKEN_PUBLIC_KEY_FILES": f'["{keys / "internal.pub.pem"}"]',
         "ENGINE": engine,
         "DRAIN_S": "1",

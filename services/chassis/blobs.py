@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ class BlobStore:
         answer = await self._guard(obstore.get_async(self._store, key))
         return bytes(await self._guard(answer.bytes_async()))
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes under `key` in parts of about 1 MiB.
 
         Raises:
@@ -80,7 +80,12 @@ class BlobStore:
             Unavailable: The store is away.
         """
         answer = await self._guard(obstore.get_async(self._store, key))
-        async for part in answer.stream(min_chunk_size=_PART_BYTES):
+        parts = aiter(answer.stream(min_chunk_size=_PART_BYTES))
+        while True:
+            try:
+                part = await self._guard(anext(parts))
+            except StopAsyncIteration:
+                return
             yield bytes(part)
 
     async def size(self, key: str) -> int:

@@ -13,7 +13,15 @@ from brain.types.v1 import sampling_pb2
 from services.chassis.auth import current_caller
 from services.chassis.errors import InvalidInput
 from services.generation.domain import Conversation, Finish, Model, Prompt, Sampling, Started, Step, TokenLogprob, Turn
-from services.generation.usecases import Adapters, CountTokens, Generate, ScoreContinuations
+from services.generation.usecases import (
+    CheckAdapter,
+    CountTokens,
+    Generate,
+    Models,
+    RegisterAdapters,
+    ScoreContinuations,
+    WithholdAdapters,
+)
 
 __all__ = ["GenerationServicer", "ModelServicer"]
 
@@ -48,7 +56,7 @@ class GenerationServicer:
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateResponse]:
         """Stream the continuation of a prompt."""
         generation = self._generate(
-            tenant=current_caller().tenant,
+            caller=current_caller(),
             model=request.model,
             prompt=_prompt(request.prompt),
             sampling=_sampling(request.sampling),
@@ -64,7 +72,7 @@ class GenerationServicer:
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Score given continuations."""
         scores = await self._score(
-            tenant=current_caller().tenant,
+            caller=current_caller(),
             model=request.model,
             prompt=_prompt(request.prompt),
             continuations=list(request.continuations),
@@ -83,7 +91,7 @@ class GenerationServicer:
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Return token ids and lengths."""
         counted = await self._count.tokenize(
-            tenant=current_caller().tenant,
+            caller=current_caller(),
             model=request.model,
             texts=list(request.texts),
             conversation=_conversation(request.conversation) if request.HasField("conversation") else None,
@@ -92,12 +100,13 @@ class GenerationServicer:
             sequences=[pb.TokenIds(ids=ids) for ids in counted.sequences],
             conversation_tokens=counted.conversation_tokens,
             context_window=counted.context_window,
+            model=counted.model,
         )
 
     async def Detokenize(self, request: pb.DetokenizeRequest, context: Context) -> pb.DetokenizeResponse:
         """Return the text of token ids."""
         text = await self._count.detokenize(
-            tenant=current_caller().tenant, model=request.model, ids=tuple(request.token_ids.ids)
+            caller=current_caller(), model=request.model, ids=tuple(request.token_ids.ids)
         )
         return pb.DetokenizeResponse(text=text)
 
@@ -105,30 +114,56 @@ class GenerationServicer:
 class ModelServicer:
     """`brain.generation.v1.ModelService`."""
 
-    def __init__(self, adapters: Adapters) -> None:
-        self._adapters = adapters
+    def __init__(
+        self, *, models: Models, register: RegisterAdapters, check: CheckAdapter, withhold: WithholdAdapters
+    ) -> None:
+        self._models = models
+        self._register = register
+        self._check = check
+        self._withhold = withhold
 
     async def ListModels(self, request: model_pb2.ListModelsRequest, context: Context) -> model_pb2.ListModelsResponse:
-        """List what the caller's tenant may ask."""
-        return model_pb2.ListModelsResponse(
-            models=[_model(model) for model in self._adapters.models(current_caller().tenant)]
-        )
+        """List what the caller may ask."""
+        return model_pb2.ListModelsResponse(models=[_model(model) for model in self._models.list(current_caller())])
 
     async def RegisterAdapter(
         self, request: model_pb2.RegisterAdapterRequest, context: Context
     ) -> model_pb2.RegisterAdapterResponse:
-        """Serve an adapter."""
-        adapter = await self._adapters.register(current_caller().tenant, request.name, request.path)
+        """Serve an adapter of the room's folder."""
+        entry, registration = await self._register.register(current_caller().tenant, request.name, request.path)
+        files = registration.files
         return model_pb2.RegisterAdapterResponse(
-            model=_model(self._adapters.model(adapter)), digest=adapter.files.digest, rank=adapter.files.rank
+            model=_model(self._models.model(entry)), digest=files.digest, rank=files.rank
         )
 
     async def UnregisterAdapter(
         self, request: model_pb2.UnregisterAdapterRequest, context: Context
     ) -> model_pb2.UnregisterAdapterResponse:
-        """Stop serving an adapter."""
-        await self._adapters.unregister(current_caller().tenant, request.name)
+        """Stop serving an adapter of the room's folder."""
+        await self._register.unregister(current_caller().tenant, request.name)
         return model_pb2.UnregisterAdapterResponse()
+
+    async def CheckAdapter(
+        self, request: model_pb2.CheckAdapterRequest, context: Context
+    ) -> model_pb2.CheckAdapterResponse:
+        """Look into an adapter's blobs."""
+        files = await self._check(current_caller().tenant, request.config_blob_key, request.weights_blob_key)
+        return model_pb2.CheckAdapterResponse(
+            weights_digest=files.digest,
+            config_digest=files.config_digest,
+            rank=files.rank,
+            size_bytes=files.size_bytes,
+        )
+
+    async def WithholdAdapters(
+        self, request: model_pb2.WithholdAdaptersRequest, context: Context
+    ) -> model_pb2.WithholdAdaptersResponse:
+        """Refuse adapters at once."""
+        revisions: dict[str, int] = {}
+        for adapter in request.adapters:
+            revisions[adapter.name] = max(adapter.revision, revisions.get(adapter.name, 0))
+        await self._withhold(current_caller().tenant, revisions)
+        return model_pb2.WithholdAdaptersResponse()
 
 
 class _StreamSkin:
@@ -206,10 +241,18 @@ def _logprob(logprob: TokenLogprob) -> sampling_pb2.TokenLogprob:
 def _model(model: Model) -> model_pb2.Model:
     created = Timestamp()
     created.FromDatetime(model.created_at)
-    return model_pb2.Model(
+    message = model_pb2.Model(
         name=model.name,
         created_at=created,
         parent=model.parent,
         context_window=model.context_window,
         engine=model.engine,
+        base_digest=model.base_digest,
+        template_hash=model.template_hash,
+        alias=model.alias,
     )
+    if model.limits is not None:
+        message.max_adapter_rank = model.limits.max_rank
+        message.adapter_modules.extend(sorted(model.limits.modules))
+        message.max_adapter_bytes = model.limits.max_bytes
+    return message

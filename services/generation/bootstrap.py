@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,20 +11,39 @@ import structlog
 from prometheus_client import REGISTRY
 
 from brain.generation.v1 import generation_pb2_grpc, model_pb2_grpc
+from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, migrate
 from services.chassis.errors import Unsupported
+from services.chassis.events.log import open_event_log
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import PACKAGED, open_model
 from services.chassis.models.packaged import PACKAGED_WINDOW
 from services.chassis.rpc.server import RpcServer
 from services.generation.api import GenerationServicer, ModelServicer
+from services.generation.backends.adapter_content import AdapterContent
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
-from services.generation.backends.adapter_table import SqlAdapterTable
+from services.generation.backends.adapter_shelf import FolderShelf
+from services.generation.backends.adapter_table import SqlAdapterTable, SqlTrialTable, SqlWithheldTable
+from services.generation.consumer import AdapterEvents
+from services.generation.domain import AdapterLimits
 from services.generation.policy import DELEGATES, POLICY
 from services.generation.ports import Engine
 from services.generation.settings import GenerationSettings
 from services.generation.telemetry import Metrics
-from services.generation.usecases import Adapters, Admission, CountTokens, Generate, ScoreContinuations, WatchEngine
+from services.generation.usecases import (
+    Admission,
+    CheckAdapter,
+    Converge,
+    CountTokens,
+    Generate,
+    LoadAdapters,
+    Models,
+    RegisterAdapters,
+    Registry,
+    ScoreContinuations,
+    WatchEngine,
+    WithholdAdapters,
+)
 
 __all__ = ["serve"]
 
@@ -66,41 +86,32 @@ async def serve(settings: GenerationSettings) -> None:
     """Run the room until a signal comes."""
     life = Lifecycle("generation")
     metrics = Metrics(REGISTRY)
-    settings.adapters.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.generation.migrations")
+    log = open_event_log(settings.events)
+    life.on_stop(log.close, name="events")
     engine, shapes = await _engine(settings)
     life.on_stop(engine.close, name="engine")
-    adapters = Adapters(
-        engine=engine,
-        table=SqlAdapterTable(database),
-        inspector=FolderInspector(
-            settings.adapters,
-            modules=_adaptable(shapes),
-            shapes=shapes,
-            max_rank=settings.max_lora_rank,
-            max_bytes=settings.max_adapter_bytes,
-        ),
-        metrics=metrics,
-    )
-    await adapters.restore()
+    adapters = await _adapters(settings, life, database=database, engine=engine, shapes=shapes, metrics=metrics)
     admission = Admission(limit=settings.max_inflight, metrics=metrics)
     server = RpcServer.of(settings, room="generation", policy=POLICY, registry=REGISTRY, delegates=DELEGATES)
+    models = adapters.models
     server.add(
         generation_pb2_grpc.add_GenerationServiceServicer_to_server,
         GenerationServicer(
-            generate=Generate(engine=engine, adapters=adapters, admission=admission, metrics=metrics),
-            score=ScoreContinuations(engine=engine, adapters=adapters, admission=admission),
-            count=CountTokens(engine=engine, adapters=adapters),
+            generate=Generate(engine=engine, models=models, admission=admission, metrics=metrics),
+            score=ScoreContinuations(engine=engine, models=models, admission=admission),
+            count=CountTokens(engine=engine, models=models),
         ),
         "brain.generation.v1.GenerationService",
     )
-    server.add(
-        model_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(adapters), "brain.generation.v1.ModelService"
-    )
+    server.add(model_pb2_grpc.add_ModelServiceServicer_to_server, adapters.servicer, "brain.generation.v1.ModelService")
     address = await server.start()
     life.on_stop(lambda: server.stop(settings.drain_s), name="server")
+    known = adapters.registry.known
+    events = AdapterEvents(log=log, converge=adapters.converge, known=known, metrics=metrics)
+    life.spawn(events.run(), name="adapter-events")
 
     async def report(serving: bool) -> None:
         await server.set_serving(serving=serving)
@@ -113,16 +124,84 @@ async def serve(settings: GenerationSettings) -> None:
         every_s=settings.probe_every_s,
         timeout_s=settings.probe_timeout_s,
     )
-    life.spawn(watch.run(), name="watch-engine")
-    _log.info(
-        "room_ready",
-        room="generation",
-        address=address,
-        engine=engine.base.engine,
-        model=engine.base.name,
-        context_window=engine.base.context_window,
-    )
+
+    async def begin() -> None:
+        # Until everything announced before the start is known, nobody is told that the room serves: something of it
+        # may be blocked.
+        await known.wait()
+        adapters.converge.load_newest()
+        _log.info(
+            "room_ready",
+            room="generation",
+            address=address,
+            engine=engine.base.engine,
+            model=engine.base.name,
+            context_window=engine.base.context_window,
+        )
+        await watch.run()
+
+    life.spawn(begin(), name="watch-engine")
     await life.run_until_signal()
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapters:
+    """What serves adapters, joined."""
+
+    registry: Registry
+    models: Models
+    converge: Converge
+    servicer: ModelServicer
+
+
+async def _adapters(
+    settings: GenerationSettings,
+    life: Lifecycle,
+    *,
+    database: Database,
+    engine: Engine,
+    shapes: Shapes,
+    metrics: Metrics,
+) -> _Adapters:
+    """Join what serves adapters, and take up what was remembered."""
+    limits = AdapterLimits(_adaptable(shapes), settings.max_lora_rank, settings.max_adapter_bytes)
+    content = AdapterContent(limits, shapes=shapes)
+    shelf = FolderShelf(
+        settings.adapters,
+        blobs=open_blobs(settings.blobs),
+        content=content,
+        max_kept=settings.max_adapters_on_disk,
+    )
+    await asyncio.to_thread(shelf.open)
+    base = engine.base
+    registry = Registry(base=base, metrics=metrics)
+    loading = LoadAdapters(
+        engine=engine, shelf=shelf, trials=SqlTrialTable(database), registry=registry, metrics=metrics
+    )
+    life.on_stop(loading.close, name="adapter-loads")
+    withheld, by_hand = SqlWithheldTable(database), SqlAdapterTable(database)
+    withhold = WithholdAdapters(registry=registry, table=withheld)
+    register = RegisterAdapters(
+        base=base.name,
+        registry=registry,
+        loading=loading,
+        table=by_hand,
+        inspector=FolderInspector(settings.adapters, content=content),
+    )
+    await withhold.restore()
+    await register.restore()
+    converge = Converge(
+        base=base.name,
+        registry=registry,
+        loading=loading,
+        withheld=withheld,
+        by_hand=by_hand,
+        loaded_at_start=settings.max_adapters_on_disk,
+    )
+    models = Models(base=base, limits=limits, registry=registry, loading=loading, metrics=metrics)
+    life.spawn(loading.run(), name="adapter-retries")
+    servicer = ModelServicer(models=models, register=register, check=CheckAdapter(shelf=shelf), withhold=withhold)
+    return _Adapters(registry, models, converge, servicer)
 
 
 async def _engine(settings: GenerationSettings) -> tuple[Engine, Shapes]:
@@ -176,6 +255,8 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
     options = VllmOptions(
         model=str(base.folder),
         name=base.name,
+        base_digest=base.digest,
+        template_hash=base.template_hash,
         dtype=settings.dtype,
         max_model_len=settings.max_model_len or (PACKAGED_WINDOW if packaged else 0),
         lora_modules=tuple(sorted(_adaptable(shapes))),

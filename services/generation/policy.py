@@ -17,6 +17,9 @@ POLICY: Final[Policy] = {
     f"{_MODEL}/ListModels": ANYONE,
     f"{_MODEL}/RegisterAdapter": at_least(Role.TRAINER),
     f"{_MODEL}/UnregisterAdapter": at_least(Role.TRAINER),
+    f"{_MODEL}/CheckAdapter": at_least(Role.TRAINER),
+    # Whoever may delete a document may thereby make an adapter that has learned from it unaskable.
+    f"{_MODEL}/WithholdAdapters": at_least(Role.CONTRIBUTOR),
 }
 
 # What a worker room may ask for, with the rights of the caller whose work it does.

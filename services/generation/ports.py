@@ -1,11 +1,22 @@
 """What the generation room needs from the world."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from services.generation.domain import Adapter, AdapterFiles, EncodedPrompt, Model, Prompt, Score, Step, Work
+from services.generation.domain import (
+    Adapter,
+    AdapterFiles,
+    AdapterSource,
+    EncodedPrompt,
+    Model,
+    Prompt,
+    Registration,
+    Score,
+    Step,
+    Work,
+)
 
-__all__ = ["AdapterInspector", "AdapterTable", "Engine"]
+__all__ = ["AdapterInspector", "AdapterShelf", "AdapterTable", "Engine", "TrialTable", "WithheldTable"]
 
 
 class Engine(Protocol):
@@ -83,7 +94,7 @@ class Engine(Protocol):
 
 
 class AdapterInspector(Protocol):
-    """Looks into an adapter directory before any of it is used."""
+    """Looks into a directory that somebody put into the adapter folder."""
 
     async def inspect(self, path: str) -> AdapterFiles:
         """Return what the directory holds.
@@ -94,18 +105,76 @@ class AdapterInspector(Protocol):
         """
 
 
-class AdapterTable(Protocol):
-    """Remembers which adapters are served, so that a restart serves them again."""
+class AdapterShelf(Protocol):
+    """The adapters' files on this machine: fetched where they are wanted, never changed, removed by least recent use.
 
-    async def add(self, tenant: str, name: str, files: AdapterFiles) -> Adapter:
-        """Add an adapter and return it with its number.
+    What is taken stays until it is given back: the engine reads an adapter that it has dropped again from its directory,
+    and ends when it is gone.
+    """
+
+    async def take(self, source: AdapterSource) -> AdapterFiles:
+        """Return the files of an adapter, which are what `source` says they are.
+
+        Raises:
+            InvalidInput: They are nothing the engine can serve safely.
+            TooLarge: They exceed the limit.
+            NotFound: They are gone where they come from.
+            Conflict: They have other digests.
+            Unavailable: They cannot be had at the moment.
+        """
+
+    def give_back(self, source: AdapterSource) -> None:
+        """Say that one taker is done."""
+
+    async def remove(self, source: AdapterSource) -> None:
+        """Remove the files, unless somebody has taken them."""
+
+    async def look(self, config_key: str, weights_key: str) -> AdapterFiles:
+        """Return what two blobs hold, as `take` would, and keep nothing.
+
+        Raises:
+            InvalidInput: They are nothing the engine can serve safely.
+            TooLarge: They exceed the limit.
+            NotFound: There is no such blob.
+            Unavailable: They cannot be had at the moment.
+        """
+
+
+class AdapterTable(Protocol):
+    """Remembers which adapters were registered by hand, so that a restart serves them again."""
+
+    async def add(self, registration: Registration) -> None:
+        """Add an adapter.
 
         Raises:
             Conflict: The tenant has an adapter of that name.
         """
 
-    async def remove(self, tenant: str, name: str) -> Adapter | None:
-        """Remove an adapter and return it; None when there is none."""
+    async def remove(self, tenant: str, name: str) -> bool:
+        """Remove an adapter; return whether there was one."""
 
-    async def all(self) -> list[Adapter]:
+    async def all(self) -> list[Registration]:
         """Return every adapter of every tenant, oldest first."""
+
+
+class WithheldTable(Protocol):
+    """Remembers which adapters are withheld, by tenant and name, and up to which revision."""
+
+    async def add(self, tenant: str, revisions: Mapping[str, int]) -> None:
+        """Withhold adapters by name; a higher revision that is noted already stays."""
+
+    async def remove(self, tenant: str, name: str) -> None:
+        """Forget one, withheld or not."""
+
+    async def all(self) -> dict[tuple[str, str], int]:
+        """Return all revisions by tenant and name."""
+
+
+class TrialTable(Protocol):
+    """Remembers which files the engine is being tried with, so that files which end it are not tried for ever."""
+
+    async def begin(self, content: str) -> int:
+        """Note a try; return how many there were lately, this one included, that nobody ended."""
+
+    async def end(self, content: str) -> None:
+        """Note that the engine has survived the try."""

@@ -19,8 +19,13 @@ class GenerationSettings(RoomSettings):
         model: `packaged` (SmolLM2-135M-Instruct from the installed package), a local folder in the Hugging Face layout,
             or a name on the hub.
         served_name: Name under which the base model is listed; empty takes it from `model`.
-        database_url: Where the served adapters are remembered; empty takes a SQLite file in `state_dir`.
-        adapters_dir: Folder that adapters must lie in; empty takes `state_dir/adapters`.
+        database_url: What of adapters is remembered over a restart; empty takes a SQLite file in `state_dir`.
+        events_url: The event log, where adapters and aliases are announced; empty takes `state_dir/events.db`.
+        blobs_url: Where the files of announced adapters lie, shared with finetuning; empty takes `state_dir/blobs`.
+        adapters_dir: Folder with the adapters on this machine: those that were fetched, and what is to be registered by
+            hand; empty takes `state_dir/adapters`.
+        max_adapters_on_disk: Fetched adapters that are kept in that folder; others are fetched again when asked for.
+            As many of the newest are loaded at a start.
         cache_dir: Where the packaged model and the engine's compiled code are kept.
         dtype: Number format of the weights; `auto` takes the model's own, and float32 on a CPU without AVX-512.
         max_model_len: Context window in tokens; 0 takes the model's own, and 2,048 for the packaged model.
@@ -48,7 +53,10 @@ class GenerationSettings(RoomSettings):
     model: str = PACKAGED
     served_name: str = ""
     database_url: str = ""
+    events_url: str = ""
+    blobs_url: str = ""
     adapters_dir: Path | None = None
+    max_adapters_on_disk: int = Field(default=64, ge=1, le=10_000)
     cache_dir: Path = Field(default_factory=user_cache)
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: int = Field(default=0, ge=0)
@@ -81,6 +89,16 @@ class GenerationSettings(RoomSettings):
         return self.adapters_dir or self.state_dir / "adapters"
 
     @property
+    def events(self) -> str:
+        """The event log."""
+        return self.events_url or f"sqlite:///{self.state_dir / 'events.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """Where the files of announced adapters lie."""
+        return self.blobs_url or f"file://{self.state_dir / 'blobs'}"
+
+    @property
     def database(self) -> str:
-        """Where the served adapters are remembered."""
+        """What of adapters is remembered over a restart."""
         return self.database_url or f"sqlite:///{self.state_dir / 'room.db'}"

@@ -47,11 +47,35 @@ class Metrics:
         )
         self.adapter_load = Histogram(
             "brain_adapter_load_seconds",
-            "Seconds to inspect an adapter and load it into the engine.",
+            "Seconds that a stage of serving an adapter took: files (fetched and inspected), load, compare.",
+            ["stage"],
             registry=registry,
             buckets=_SECONDS,
         )
-        self.adapters = Gauge("brain_generation_adapters", "Adapters being served.", registry=registry)
+        self.adapters = Gauge(
+            "brain_generation_adapters",
+            "Adapters by state: waiting, ready, refused, blocked or withheld.",
+            ["state"],
+            registry=registry,
+        )
+        self.adapter_refusals = Counter(
+            "brain_adapter_refusals_total",
+            "Adapters that this room does not serve, by the code of the reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.adapter_events = Counter(
+            "brain_adapter_events_total",
+            "Adapter events by what became of them: applied, stale, ignored or unreadable.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.alias_resolutions = Counter(
+            "brain_alias_resolutions_total",
+            "Requests that named an alias, by who answers: target, canary, instead_of_canary or nobody.",
+            ["outcome"],
+            registry=registry,
+        )
         self.serving = Gauge(
             "brain_generation_engine_serving",
             "Ratio: 1 while the engine makes progress, 0 while it is stuck.",

@@ -68,6 +68,8 @@ EXPECTED: dict[str, Role] = {
     "/brain.generation.v1.ModelService/ListModels": Role.VIEWER,
     "/brain.generation.v1.ModelService/RegisterAdapter": Role.TRAINER,
     "/brain.generation.v1.ModelService/UnregisterAdapter": Role.TRAINER,
+    "/brain.generation.v1.ModelService/CheckAdapter": Role.TRAINER,
+    "/brain.generation.v1.ModelService/WithholdAdapters": Role.CONTRIBUTOR,
     "/brain.ingestion.v1.CollectionService/CreateCollection": Role.CONTRIBUTOR,
     "/brain.ingestion.v1.CollectionService/GetCollection": Role.VIEWER,
     "/brain.ingestion.v1.CollectionService/ListCollections": Role.VIEWER,

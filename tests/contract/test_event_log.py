@@ -18,8 +18,8 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[E
     await opened.close()
 
 
-def event(key: str, payload: bytes = b"") -> Envelope:
-    return new_envelope(tenant="acme", type="cooked", key=key, payload=payload)
+def event(key: str, payload: bytes = b"", *, tenant: str = "acme") -> Envelope:
+    return new_envelope(tenant=tenant, type="cooked", key=key, payload=payload)
 
 
 async def test_a_group_reads_in_order_from_its_last_commit(log: EventLog) -> None:
@@ -66,6 +66,76 @@ async def test_replay_gives_the_newest_of_each_key_and_goes_on(log: EventLog) ->
     assert [(await anext(replay)).envelope for _ in range(2)] == [other, new]
     await log.publish(TOPIC, [late])
     assert (await anext(replay)).envelope == late
+
+
+async def test_replay_keeps_the_newest_of_each_tenants_key(log: EventLog) -> None:
+    old, foreign, new = event("a", b"old"), event("a", b"foreign", tenant="globex"), event("a", b"new")
+    await log.publish(TOPIC, [old, foreign, new])
+    await log.publish("brain.other.v1", [event("a", b"of another topic")])
+    replay = log.replay(TOPIC)
+    assert [(await anext(replay)).envelope for _ in range(2)] == [foreign, new]
+
+
+async def test_replay_says_when_what_was_there_at_the_start_is_done(log: EventLog) -> None:
+    await log.publish(TOPIC, [event("a"), event("b"), event("a")])
+    caught_up = asyncio.Event()
+    handled: list[str] = []
+
+    async def read() -> None:
+        async for record in log.replay(TOPIC, caught_up=caught_up):
+            assert not caught_up.is_set() or len(handled) >= 2
+            handled.append(record.envelope.key)
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(30):
+        await caught_up.wait()
+        # The last of them was handled, not only handed out.
+        assert sorted(handled) == ["a", "b"]
+        await log.publish(TOPIC, [event("c")])
+        while len(handled) < 3:
+            await asyncio.sleep(0.01)
+    reading.cancel()
+
+
+async def test_replay_of_an_empty_topic_is_done_at_once(log: EventLog) -> None:
+    caught_up = asyncio.Event()
+    replay = log.replay(TOPIC, caught_up=caught_up)
+    waiting = asyncio.ensure_future(anext(replay))
+    async with asyncio.timeout(30):
+        await caught_up.wait()
+        sent = event("first")
+        await log.publish(TOPIC, [sent])
+        assert (await waiting).envelope == sent
+
+
+async def test_whoever_reads_can_be_ended_just_when_something_comes(log: EventLog) -> None:
+    async def replay() -> None:
+        async for _ in log.replay(TOPIC):
+            pass
+
+    async def read() -> None:
+        while True:
+            for record in await log.read(TOPIC, "eaters", wait_s=30):
+                await log.commit("eaters", record)
+
+    for reader in (replay, read):
+        # A few turns of the loop later or earlier: each finds the reader at another place.
+        for turns in range(4):
+            reading = asyncio.create_task(reader())
+            await asyncio.sleep(0.1)
+            await log.publish(TOPIC, [event("a")])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reading.cancel()
+            _, left = await asyncio.wait([reading], timeout=10)
+            assert not left
+
+
+async def test_every_replay_begins_at_the_start(log: EventLog) -> None:
+    await log.publish(TOPIC, [event("a"), event("b")])
+    for _ in range(2):
+        replay = log.replay(TOPIC)
+        assert [(await anext(replay)).envelope.key for _ in range(2)] == ["a", "b"]
 
 
 async def test_dead_letters_keep_the_envelope(log: EventLog) -> None:

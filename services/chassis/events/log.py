@@ -1,5 +1,6 @@
 """The event log as rooms see it: envelopes on topics, read by groups or replayed whole."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ class Envelope:
         event_id: Unique id.
         tenant: Tenant the fact belongs to.
         type: What happened, in the past tense.
-        key: Facts with the same key keep their order.
+        key: Facts with the same key keep their order, and of a compacted topic the newest is kept. Keys of different
+            tenants are different keys.
         occurred_at: When it happened, UTC.
         traceparent: W3C trace context of the work that caused it; empty for none.
         payload: The fact as a serialised message of the topic's language.
@@ -81,8 +83,15 @@ class EventLog(Protocol):
         """Note that the group is done with everything up to and including `record` in its partition."""
         ...
 
-    def replay(self, topic: str) -> AsyncIterator[Record]:
-        """Yield the whole topic, of each key at least the newest record, then go on with what comes; no group."""
+    def replay(self, topic: str, *, caught_up: asyncio.Event | None = None) -> AsyncIterator[Record]:
+        """Yield the whole topic, of each key of each tenant at least the newest record, then go on; no group.
+
+        `caught_up` is set when everything that stood in the topic at the start was handed out and the reader asks for
+        more: what it has done so far rests on the whole topic.
+
+        Raises:
+            Unavailable: The log is away.
+        """
         ...
 
     async def dead_letter(self, record: Record, reason: str) -> None:

@@ -89,8 +89,10 @@ class OutboxRelay:
                 _log.warning("outbox_relay_waits", reason=error.message)
                 moved = 0
             if moved == 0:
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self._poll_s)
+                    async with asyncio.timeout(self._poll_s):
+                        await self._woken.wait()
 
     async def relay_once(self) -> int:
         """Relay what is pending, at most one batch; return how many events moved."""

@@ -1,7 +1,7 @@
 """The event log in one SQLite file that all rooms of a machine share.
 
 One partition for each topic. A group has one reading member, as one process carries a role on one machine. A topic is
-emulated as compacted where it is replayed: of each key only the newest record is handed out.
+emulated as compacted where it is replayed: of each key of each tenant only the newest record is handed out.
 """
 
 import asyncio
@@ -103,17 +103,22 @@ class SqliteEventLog:
         async with self._database.begin() as connection:
             await connection.execute(statement)
 
-    async def replay(self, topic: str) -> AsyncIterator[Record]:
+    async def replay(self, topic: str, *, caught_up: asyncio.Event | None = None) -> AsyncIterator[Record]:
         """Yield the newest record of each key in order, then what comes."""
         await self._open()
         newest = (
-            select(func.max(_records.c.offset)).where(_records.c.topic == topic).group_by(_records.c.key).subquery()
+            select(func.max(_records.c.offset))
+            .where(_records.c.topic == topic)
+            .group_by(_records.c.tenant, _records.c.key)
+            .subquery()
         )
         async with self._database.connect() as connection:
             seen = await connection.scalar(select(func.max(_records.c.offset)).where(_records.c.topic == topic)) or 0
             rows = (await connection.execute(_after(topic, 0).where(_records.c.offset.in_(select(newest.c[0]))))).all()
         for row in rows:
             yield _record(row)
+        if caught_up is not None:
+            caught_up.set()
         while True:
             self._published.clear()
             written = self._written()
@@ -173,7 +178,9 @@ class SqliteEventLog:
         until = loop.time() + seconds
         while (left := until - loop.time()) > 0 and self._written() == seen:
             try:
-                await asyncio.wait_for(self._published.wait(), min(_POLL_S, left))
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(min(_POLL_S, left)):
+                    await self._published.wait()
             except TimeoutError:
                 continue
             return

@@ -85,8 +85,10 @@ class EmbeddedWorker:
                 await self._perform(job)
                 continue
             with contextlib.suppress(TimeoutError):
-                # Jittered, so that several workers do not look in the same moment.
-                await asyncio.wait_for(self._woken.wait(), self._poll_s * random.uniform(0.5, 1.5))  # noqa: S311
+                # Jittered, so that several workers do not look in the same moment. Not `wait_for`: before Python 3.12 it
+                # loses a cancellation that comes together with the event.
+                async with asyncio.timeout(self._poll_s * random.uniform(0.5, 1.5)):  # noqa: S311
+                    await self._woken.wait()
 
     async def _perform(self, job: Job) -> None:
         """Run one job to success, retry or failure."""

@@ -5,6 +5,7 @@ will say (docs/scripted-engine.md).
 """
 
 import asyncio
+import json
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from services.chassis.errors import InvalidInput, Unavailable
+from services.generation.backends.adapter_content import CONFIG, WEIGHTS, largest_values
 from services.generation.backends.scripted_json import as_json
 from services.generation.backends.scripted_script import Answers, ScriptOptions, load_answers, make_script
 from services.generation.backends.scripted_tokens import WhiteSpaceTokens
@@ -35,6 +37,8 @@ __all__ = ["ScriptedEngine", "ScriptedOptions"]
 
 _BLOCK: Final = 32
 _REMEMBERED_PROMPTS: Final = 256
+# What an adapter adds below this is rounded away.
+_NOTHING: Final = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class ScriptedOptions:
         answers: JSON file of mode canned.
         stall_after: Steps after which the engine makes no more progress; 0 never. For fault tests.
         die_after: Steps after which the engine dies; 0 never. For fault tests.
+        base_digest: Digest of the weights that the engine says it has; empty serves adapters of any base model.
+        template_hash: The same for the chat template.
     """
 
     mode: str = "echo"
@@ -58,6 +64,8 @@ class ScriptedOptions:
     answers: str = ""
     stall_after: int = 0
     die_after: int = 0
+    base_digest: str = ""
+    template_hash: str = ""
 
     @classmethod
     def from_url(cls, url: str) -> "ScriptedOptions":
@@ -66,7 +74,7 @@ class ScriptedOptions:
         Raises:
             InvalidInput: An option is not known or has a wrong value.
         """
-        kinds = {"mode": str, "answers": str, "rate": float, "tokens": int, "window": int, "stall_after": int, "die_after": int}  # fmt: skip
+        kinds = {"mode": str, "answers": str, "rate": float, "tokens": int, "window": int, "stall_after": int, "die_after": int, "base_digest": str, "template_hash": str}  # fmt: skip
         given: dict[str, object] = {}
         for name, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items():
             if name not in kinds:
@@ -91,8 +99,16 @@ class ScriptedEngine:
         answers = load_answers(Path(options.answers)) if options.answers else Answers()
         self._script = make_script(options.mode, ScriptOptions(answers=answers, tokens=options.tokens))
         self._tokens = WhiteSpaceTokens()
-        self._base = Model(name, options.window, "scripted", datetime.now(UTC))
-        self._loaded: set[int] = set()
+        self._base = Model(
+            name,
+            options.window,
+            "scripted",
+            datetime.now(UTC),
+            base_digest=options.base_digest,
+            template_hash=options.template_hash,
+        )
+        # Numbers of the adapters that are loaded, and whether each changes what is computed.
+        self._loaded: dict[int, bool] = {}
         self._seen: OrderedDict[tuple[str, int, tuple[int, ...]], None] = OrderedDict()
         self._steps = 0
 
@@ -153,16 +169,16 @@ class ScriptedEngine:
             )
         await self._pace()
         known = {word.strip(".,;:!?").lower() for word in (work.prompt.text or "").split()}
-        shift = -0.05 if work.adapter else 0.0
+        shift = -0.05 if work.adapter and self._loaded.get(work.adapter.number, True) else 0.0
         return Score(tuple(shift - (0.1 if it.strip(" \n.,;:!?").lower() in known else 2.0) for it in pieces))
 
     async def load(self, adapter: Adapter) -> None:
-        """Remember an adapter."""
-        self._loaded.add(adapter.number)
+        """Remember an adapter, and whether it moves anything beyond the last digit of a 16-bit number."""
+        self._loaded[adapter.number] = await asyncio.to_thread(_moves, Path(adapter.files.path))
 
     async def unload(self, adapter: Adapter) -> None:
         """Forget an adapter."""
-        self._loaded.discard(adapter.number)
+        self._loaded.pop(adapter.number, None)
 
     def check(self) -> None:
         """Return unless the engine died."""
@@ -217,6 +233,19 @@ class ScriptedEngine:
         while len(self._seen) > _REMEMBERED_PROMPTS:
             self._seen.popitem(last=False)
         return hits * _BLOCK
+
+
+def _moves(folder: Path) -> bool:
+    """Return whether an adapter's product of halves and scale is more than nothing to an engine of 16-bit numbers."""
+    config = json.loads((folder / CONFIG).read_bytes())
+    largest = largest_values(folder / WEIGHTS)
+    halves = [
+        (value, largest.get(name.replace("lora_A", "lora_B"), 0.0))
+        for name, value in largest.items()
+        if "lora_A" in name
+    ]
+    product = max((one * other for one, other in halves), default=0.0)
+    return product * float(config["lora_alpha"]) / int(config["r"]) > _NOTHING
 
 
 def _cut(pieces: list[str], stops: Sequence[str], least: int) -> list[str]:

@@ -55,6 +55,8 @@ class VllmOptions:
     Attributes:
         model: Folder or hub name.
         name: Name under which the base model is listed.
+        base_digest: SHA-256 over its weight files.
+        template_hash: SHA-256 of its chat template.
         max_model_len: Context window; 0 takes the model's own.
         eager: None compiles on a GPU only.
         lora_modules: Layers that adapters may change, by the last part of their names.
@@ -64,6 +66,8 @@ class VllmOptions:
 
     model: str
     name: str
+    base_digest: str
+    template_hash: str
     dtype: str
     max_model_len: int
     lora_modules: tuple[str, ...]
@@ -119,17 +123,24 @@ class VllmEngine:
 
     Args:
         llm: vLLM's front end.
-        name: Name of the base model.
+        options: How it was started.
         guard: Clears the engine's processes away if this one is killed.
         pulse: Counts the engine's steps.
     """
 
-    def __init__(self, llm: AsyncLLM, *, name: str, guard: OrphanGuard, pulse: "_Pulse") -> None:
+    def __init__(self, llm: AsyncLLM, *, options: VllmOptions, guard: OrphanGuard, pulse: "_Pulse") -> None:
         self._llm = llm
         self._pulse = pulse
         self._guard = guard
         self._tokens = EngineTokens(llm.get_tokenizer())
-        self._base = Model(name, llm.model_config.max_model_len, "vllm", datetime.now(UTC))
+        self._base = Model(
+            options.name,
+            llm.model_config.max_model_len,
+            "vllm",
+            datetime.now(UTC),
+            base_digest=options.base_digest,
+            template_hash=options.template_hash,
+        )
         self._numbers = itertools.count()
 
     @classmethod
@@ -150,7 +161,7 @@ class VllmEngine:
             ) from error
         except RuntimeError as error:
             raise Unavailable("The engine did not come up.", private=repr(error)) from error
-        engine = cls(llm, name=options.name, guard=guard, pulse=pulse)
+        engine = cls(llm, options=options, guard=guard, pulse=pulse)
         # The first step of a fresh engine is many times slower than all others; nobody should wait for it later.
         await engine.probe()
         return engine
@@ -226,7 +237,7 @@ class VllmEngine:
         except EngineDeadError as error:
             raise _dead(error) from error
         except Exception as error:  # whatever the engine's loader raises is about these files
-            raise InvalidInput(f"path: the engine refuses the adapter ({_reason(error)}).", param="path") from error
+            raise InvalidInput(f"adapter: the engine refuses it ({_reason(error)}).", param="adapter") from error
 
     async def unload(self, adapter: Adapter) -> None:
         """Forget an adapter."""

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.chassis.auth import Caller
 from services.generation.domain import Conversation
 from services.generation.ports import Engine
-from services.generation.usecases.adapters import Adapters
+from services.generation.usecases.models import Models
 
 __all__ = ["CountTokens", "Counted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Token ids of texts, the length of a conversation with its template, and the window they must fit."""
+    """Token ids of texts, the length of a conversation with its template, the window they must fit, and whose they are."""
 
+    model: str
     sequences: list[tuple[int, ...]]
     conversation_tokens: int
     context_window: int
@@ -24,33 +26,37 @@ class CountTokens:
 
     Args:
         engine: Knows the tokeniser.
-        adapters: Finds out whether the model exists.
+        models: Finds the model that a name stands for.
     """
 
-    def __init__(self, *, engine: Engine, adapters: Adapters) -> None:
+    def __init__(self, *, engine: Engine, models: Models) -> None:
         self._engine = engine
-        self._adapters = adapters
+        self._models = models
 
     async def tokenize(
-        self, *, tenant: str, model: str, texts: Sequence[str], conversation: Conversation | None
+        self, *, caller: Caller, model: str, texts: Sequence[str], conversation: Conversation | None
     ) -> Counted:
         """Return the token ids of `texts`, and how long `conversation` is.
 
         Raises:
-            NotFound: The tenant has no such model.
+            NotFound: The caller may ask no such model.
+            PermissionDenied: It is blocked or withheld.
+            Conflict: This room refuses it.
             InvalidInput: The template refuses the conversation.
         """
-        self._adapters.find(tenant, model)
+        name = self._models.find(caller, model)
         sequences = await self._engine.tokenize(texts) if texts else []
         length = len((await self._engine.encode(conversation)).ids) if conversation else 0
-        return Counted(sequences, length, self._engine.base.context_window)
+        return Counted(name, sequences, length, self._engine.base.context_window)
 
-    async def detokenize(self, *, tenant: str, model: str, ids: Sequence[int]) -> str:
+    async def detokenize(self, *, caller: Caller, model: str, ids: Sequence[int]) -> str:
         """Return the text of token ids.
 
         Raises:
-            NotFound: The tenant has no such model.
+            NotFound: The caller may ask no such model.
+            PermissionDenied: It is blocked or withheld.
+            Conflict: This room refuses it.
             InvalidInput: An id is outside the vocabulary.
         """
-        self._adapters.find(tenant, model)
+        self._models.find(caller, model)
         return await self._engine.detokenize(ids)

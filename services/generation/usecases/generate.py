@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from opentelemetry import trace
 
-from services.chassis.errors import Unavailable
+from services.chassis.auth import Caller
+from services.chassis.errors import NotFound, PermissionDenied, Unavailable
 from services.generation.domain import (
     Finish,
     Prompt,
@@ -21,8 +22,8 @@ from services.generation.domain import (
 )
 from services.generation.ports import Engine
 from services.generation.telemetry import Metrics, describe_end, describe_start
-from services.generation.usecases.adapters import Adapters
 from services.generation.usecases.admission import Admission
+from services.generation.usecases.models import Models
 
 __all__ = ["Generate"]
 
@@ -32,58 +33,57 @@ class Generate:
 
     Args:
         engine: What continues.
-        adapters: Finds the adapter that a model name stands for.
+        models: Finds and holds the model that a name stands for.
         admission: Refuses what is too much.
         metrics: Where tokens and times are counted.
     """
 
-    def __init__(self, *, engine: Engine, adapters: Adapters, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, *, engine: Engine, models: Models, admission: Admission, metrics: Metrics) -> None:
         self._engine = engine
-        self._adapters = adapters
+        self._models = models
         self._admission = admission
         self._metrics = metrics
 
     async def __call__(
-        self, *, tenant: str, model: str, prompt: Prompt, sampling: Sampling
+        self, *, caller: Caller, model: str, prompt: Prompt, sampling: Sampling
     ) -> AsyncGenerator[Started | Step, None]:
         """Yield what is known before the first token, then every step; closing the generator ends the work.
 
-        When the engine fails, each continuation that has not ended gets a last step with `Finish.ERROR` before the
-        error is raised: a stream is never just silent.
+        When the engine fails, or the model is blocked meanwhile, each continuation that has not ended gets a last step
+        with `Finish.ERROR` before the error is raised: a stream is never just silent. A model that is blocked ends at
+        its next step, which is not handed out.
 
         Raises:
-            NotFound: The tenant has no such model.
+            NotFound: The caller may ask no such model.
+            PermissionDenied: The model is blocked or withheld, or came to be.
+            Conflict: This room refuses the model.
             InvalidInput: A parameter is wrong or the prompt does not fit the context window.
             Overloaded: The room is full.
-            Unavailable: The engine failed.
+            Unavailable: The engine failed, or the model's files cannot be had at the moment.
         """
-        adapter = self._adapters.find(tenant, model)
-        async with self._admission.admitted(sampling.n):
+        async with self._models.hold(caller, model) as held, self._admission.admitted(sampling.n):
             began = time.perf_counter()
             encoded = await self._engine.encode(prompt)
             limit = check_window(len(encoded.ids), sampling, self._engine.base.context_window)
-            started = Started(
-                model=adapter.name if adapter else self._engine.base.name,
-                prompt_tokens=len(encoded.ids),
-                prompt_hash=prompt_hash(encoded.ids),
-            )
+            started = Started(model=held.name, prompt_tokens=len(encoded.ids), prompt_hash=prompt_hash(encoded.ids))
             span = trace.get_current_span()
             describe_start(span, started, sampling, self._engine.base.engine)
             yield started
             work = Work(
                 prompt=encoded,
                 sampling=replace(sampling, max_tokens=limit),
-                salt=cache_salt(tenant),
-                adapter=adapter,
+                salt=cache_salt(caller.tenant),
+                adapter=held.adapter,
             )
             tally = _Tally(sampling.n)
             try:
                 async with aclosing(self._engine.generate(work)) as steps:
                     async for step in steps:
+                        held.check()
                         if tally.add(step):
                             self._metrics.first_token.observe(time.perf_counter() - began)
                         yield step
-            except Unavailable:
+            except (Unavailable, PermissionDenied, NotFound):
                 for index in sorted(tally.open):
                     yield Step(index, "", (), finish=Finish.ERROR)
                     tally.ended[index] = Finish.ERROR
@@ -92,7 +92,7 @@ class Generate:
                 reasons = tally.reasons()
                 for reason in reasons:
                     self._metrics.finished.labels(reason=reason).inc()
-                kind = "adapter" if adapter else "base"
+                kind = "adapter" if held.adapter else "base"
                 self._metrics.tokens.labels(model=kind, kind="prompt").inc(len(encoded.ids))
                 self._metrics.tokens.labels(model=kind, kind="cached").inc(tally.cached)
                 self._metrics.tokens.labels(model=kind, kind="completion").inc(tally.completion)

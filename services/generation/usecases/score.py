@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from services.chassis.auth import Caller
 from services.chassis.errors import BrainError, InvalidInput
 from services.generation.domain import Prompt, Sampling, Score, Work, cache_salt, check_window
 from services.generation.ports import Engine
-from services.generation.usecases.adapters import Adapters
 from services.generation.usecases.admission import Admission
+from services.generation.usecases.models import Models
 
 __all__ = ["ScoreContinuations"]
 
@@ -21,20 +22,24 @@ class ScoreContinuations:
 
     Args:
         engine: What scores.
-        adapters: Finds the adapter that a model name stands for.
+        models: Finds and holds the model that a name stands for.
         admission: Refuses what is too much; a request takes as many places as it scores continuations at once.
     """
 
-    def __init__(self, *, engine: Engine, adapters: Adapters, admission: Admission) -> None:
+    def __init__(self, *, engine: Engine, models: Models, admission: Admission) -> None:
         self._engine = engine
-        self._adapters = adapters
+        self._models = models
         self._admission = admission
 
-    async def __call__(self, *, tenant: str, model: str, prompt: Prompt, continuations: Sequence[str]) -> list[Score]:
+    async def __call__(
+        self, *, caller: Caller, model: str, prompt: Prompt, continuations: Sequence[str]
+    ) -> list[Score]:
         """Return the scores in the order of the continuations.
 
         Raises:
-            NotFound: The tenant has no such model.
+            NotFound: The caller may ask no such model.
+            PermissionDenied: The model is blocked or withheld, or came to be.
+            Conflict: This room refuses the model.
             InvalidInput: No, too many or empty continuations, or they do not fit the context window.
             Overloaded: The room is full.
             Unavailable: The engine failed.
@@ -45,12 +50,12 @@ class ScoreContinuations:
             )
         if not all(continuations):
             raise InvalidInput("continuations: none may be empty.", param="continuations")
-        adapter = self._adapters.find(tenant, model)
         places = min(_AT_ONCE, len(continuations))
-        async with self._admission.admitted(places):
+        async with self._models.hold(caller, model) as held, self._admission.admitted(places):
             encoded = await self._engine.encode(prompt)
             check_window(len(encoded.ids), Sampling(), self._engine.base.context_window)
-            work = Work(prompt=encoded, sampling=Sampling(max_tokens=1), salt=cache_salt(tenant), adapter=adapter)
+            salt = cache_salt(caller.tenant)
+            work = Work(prompt=encoded, sampling=Sampling(max_tokens=1), salt=salt, adapter=held.adapter)
             gate = asyncio.Semaphore(places)
 
             async def one(continuation: str) -> Score:
@@ -63,6 +68,7 @@ class ScoreContinuations:
             except* BrainError as errors:
                 # The first is what the caller is told; the others have the same cause or were cancelled for it.
                 raise _first(errors) from None
+            held.check()
             return [task.result() for task in tasks]
 
 

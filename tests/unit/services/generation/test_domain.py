@@ -64,7 +64,7 @@ def test_the_cache_of_one_tenant_is_not_anothers_and_does_not_name_it() -> None:
     assert "acme" not in cache_salt("acme")
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "ü", "x" * 129, "base"])
+@pytest.mark.parametrize("name", ["", ".hidden", "/a", "a b", "ü", "x" * 257, "base"])
 def test_names_of_adapters_have_a_form(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         check_adapter_name(name, "base")

@@ -113,7 +113,7 @@ class GenerateRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Base model or adapter, by the name that ListModels gives; empty for the base model."""
+    """Base model, adapter or alias, by the name that ListModels gives; empty for the base model."""
     @_builtins.property
     def prompt(self) -> Global___Prompt:
         """What the model reads."""
@@ -160,7 +160,7 @@ class GenerateResponse(_message.Message):
     prompt_hash: _builtins.str
     """SHA-256 over the prompt's token ids (little-endian uint32), hexadecimal; set in the first message."""
     model: _builtins.str
-    """Model that answers, by name; set in the first message."""
+    """Model that answers, by name: where an alias led; set in the first message."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """New token ids."""
@@ -326,10 +326,13 @@ class TokenizeResponse(_message.Message):
     SEQUENCES_FIELD_NUMBER: _builtins.int
     CONVERSATION_TOKENS_FIELD_NUMBER: _builtins.int
     CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     conversation_tokens: _builtins.int
     """Tokens of the conversation with its template; 0 when none was given."""
     context_window: _builtins.int
     """The model's context window in tokens."""
+    model: _builtins.str
+    """Model that would answer this caller, by name: an alias leads to it."""
     @_builtins.property
     def sequences(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIds]:
         """One sequence for each text."""
@@ -340,10 +343,11 @@ class TokenizeResponse(_message.Message):
         sequences: _abc.Iterable[Global___TokenIds] | None = ...,
         conversation_tokens: _builtins.int = ...,
         context_window: _builtins.int = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "conversation_tokens", b"conversation_tokens", "sequences", b"sequences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window", b"context_window", "conversation_tokens", b"conversation_tokens", "model", b"model", "sequences", b"sequences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,26 +1,22 @@
-"""The words of generation: prompts, sampling, steps, models and adapters, and their rules."""
+"""What is asked and answered: prompts, sampling, steps, scores, and their rules."""
 
 import hashlib
 import json
 import math
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from typing import Final
 
 from services.chassis.errors import InvalidInput, TooLarge
+from services.generation.domain.adapters import Adapter
 
 __all__ = [
-    "Adapter",
-    "AdapterFiles",
     "Alternative",
     "Conversation",
     "EncodedPrompt",
     "Finish",
-    "Model",
     "Prompt",
     "Sampling",
     "Score",
@@ -30,7 +26,6 @@ __all__ = [
     "Turn",
     "Work",
     "cache_salt",
-    "check_adapter_name",
     "check_window",
     "prompt_hash",
 ]
@@ -41,7 +36,6 @@ MAX_STOPS: Final = 16
 MAX_TOP_LOGPROBS: Final = 20
 # Largest JSON Schema, characters: compiling a grammar costs time that grows with it.
 MAX_SCHEMA_CHARS: Final = 65_536
-_ADAPTER_NAME: Final = re.compile(r"[a-zA-Z0-9][\w:.@-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,37 +188,6 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model that can be asked; `parent` is the base model's name when this is an adapter."""
-
-    name: str
-    context_window: int
-    engine: str
-    created_at: datetime
-    parent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFiles:
-    """What the inspection of an adapter directory found."""
-
-    path: str
-    digest: str
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter that is served to one tenant; `number` is unique for ever and names it to the engine."""
-
-    number: int
-    tenant: str
-    name: str
-    files: AdapterFiles
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """One generation as the engine gets it: `sampling.max_tokens` is set and fits the window."""
 
@@ -247,22 +210,6 @@ def prompt_hash(ids: Sequence[int]) -> str:
 def cache_salt(tenant: str) -> str:
     """Return what keeps a tenant's prefix-cache entries apart from every other's."""
     return hashlib.sha256(f"corporate-brain/{tenant}".encode()).hexdigest()[:32]
-
-
-def check_adapter_name(name: str, base: str) -> None:
-    """Refuse names that cannot be served.
-
-    Raises:
-        InvalidInput: The name is malformed or the base model's.
-    """
-    if not _ADAPTER_NAME.fullmatch(name):
-        raise InvalidInput(
-            f"name: {name[:140]!r} is not allowed; use 1 to 128 of letters, digits and _ : . @ -, beginning with a "
-            "letter or digit.",
-            param="name",
-        )
-    if name == base:
-        raise InvalidInput(f"name: {name!r} is the base model's own name.", param="name")
 
 
 def check_window(prompt_tokens: int, sampling: Sampling, window: int) -> int:
