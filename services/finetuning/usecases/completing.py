@@ -39,7 +39,7 @@ RESULTS: Final = "fine-tune-results"
 
 def reward_model_key(tenant: str, job_id: str) -> str:
     """Return where the reward model that a job made lies."""
-    return f"tuning/{tenant}/{job_id}/reward-model.tar"
+    return f"{tenant}/tuning/{job_id}/reward-model.tar"
 
 
 class Complete:

@@ -74,7 +74,7 @@ class Publish:
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if missing:
             raise InvalidInput(f"file: the adapter has no {' and no '.join(missing)}.", param="file")
-        prefix = f"adapters/{tenant}/{name.replace(':', '_')}"
+        prefix = f"{tenant}/adapters/{name.replace(':', '_')}"
         keys = {file: f"{prefix}/{file}" for file in (CONFIG, WEIGHTS)}
         for file, key in keys.items():
             await self._blobs.put(key, await asyncio.to_thread((folder / file).read_bytes))

@@ -251,7 +251,7 @@ class TrainJob:
 
     async def _keep(self, work: Job, job_id: str, stage: Stage, saved: CheckpointSaved) -> None:
         """Keep a checkpoint, then forget those that are too old."""
-        key = f"tuning/{work.tenant}/{job_id}/step-{saved.step}-{work.fence}.tar"
+        key = f"{work.tenant}/tuning/{job_id}/step-{saved.step}-{work.fence}.tar"
         await self._archives.keep(saved.folder, key)
         adapter = str(saved.adapter_folder.relative_to(saved.folder)) if stage.makes_adapter else ""
         checkpoint = Checkpoint(new_id("ftckpt_"), job_id, self._now(), saved.step, dict(saved.metrics), key, adapter)
