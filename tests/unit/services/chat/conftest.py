@@ -297,6 +297,8 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         database_url=f"sqlite:///{tmp_path / 'chat.db'}",
         retrieval_address=addresses[0],
         generation_address=addresses[1],
+        blobs_url=f"file://{tmp_path / 'blobs'}",
+        events_url=f"sqlite:///{tmp_path / 'events.db'}",
         token_public_key_files=(key,),
         allowed_link_hosts=("intranet.example",),
     )
