@@ -79,8 +79,8 @@ class SampleAnswers:
             Conflict: There are no two different answers.
             Unavailable: Retrieval or the engine is away.
         """
-        check(asked.question)
         wanted = checked_samples(asked, temperature=self._temperature)
+        check(wanted.question)
         turn = Turn(wanted.question, caller, "", None, ())
         with self._tracer.start_as_current_span(
             telemetry.SPAN_SAMPLE,
