@@ -11,7 +11,7 @@ from starlette.routing import compile_path
 
 from gateway.api.call import Call
 from gateway.api.replies import Reply, Stream
-from gateway.ports import Audit, Chat, Generation, Ingestion, Meter, Probe, Retrieval
+from gateway.ports import Audit, Chat, Feedback, Generation, Ingestion, Meter, Probe, Retrieval
 from gateway.usecases.keys import KeyUseCases
 from services.chassis.auth import Policy
 from services.chassis.errors import Internal
@@ -37,6 +37,7 @@ class Services:
     ingestion: Ingestion
     retrieval: Retrieval
     chat: Chat
+    feedback: Feedback
     generation: Generation
     probe: Probe
     keys: KeyUseCases

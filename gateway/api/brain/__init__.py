@@ -3,7 +3,9 @@
 from gateway.api.brain.administration import AdministrationRoutes
 from gateway.api.brain.answers import AnswerRoutes
 from gateway.api.brain.collections import CollectionRoutes
+from gateway.api.brain.comparisons import ComparisonRoutes
 from gateway.api.brain.documents import DocumentRoutes
+from gateway.api.brain.feedback import FeedbackRoutes
 from gateway.api.routing import Route, Services
 
 __all__ = ["routes"]
@@ -15,5 +17,7 @@ def routes(services: Services) -> list[Route]:
         *DocumentRoutes(ingestion=services.ingestion).routes(),
         *CollectionRoutes(ingestion=services.ingestion).routes(),
         *AnswerRoutes(services).routes(),
+        *FeedbackRoutes(feedback=services.feedback).routes(),
+        *ComparisonRoutes(feedback=services.feedback).routes(),
         *AdministrationRoutes(services).routes(),
     ]

@@ -19,8 +19,12 @@ __all__ = [
     "ExplainBody",
     "KeyBody",
     "ListQuery",
+    "Moment",
+    "Principal",
     "RotateBody",
     "SearchBody",
+    "Several",
+    "Strict",
     "TextQuery",
     "UploadQuery",
     "UsageQuery",
@@ -41,12 +45,13 @@ Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.r
 Principal = Annotated[str, Field(pattern=r"^(user|group):\S(.*\S)?$", max_length=128)]
 
 
-class _Strict(BaseModel):
-    # Our own API says so when a field is misspelt.
+class Strict(BaseModel):
+    """A body or query of our own API, which says so when a field is misspelt."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ListQuery(_Strict):
+class ListQuery(Strict):
     """Which stretch of a list."""
 
     limit: int = Field(20, ge=1, le=100)
@@ -54,7 +59,7 @@ class ListQuery(_Strict):
     order: Literal["asc", "desc"] = "desc"
 
 
-class UploadQuery(_Strict):
+class UploadQuery(Strict):
     """How an uploaded document is to be kept; its bytes are the body."""
 
     collection: str = Field(min_length=1)
@@ -76,25 +81,25 @@ class DocumentsQuery(ListQuery):
     key_prefix: str = ""
 
 
-class TextQuery(_Strict):
+class TextQuery(Strict):
     """Which version's text; 0 is the active one."""
 
     version: int = Field(0, ge=0, lt=2**32)
 
 
-class Access(_Strict):
+class Access(Strict):
     """Who may read a document, besides its owner and administrators."""
 
     access: list[Principal] = Field(max_length=1000)
 
 
-class Attributes(_Strict):
+class Attributes(Strict):
     """A document's attributes."""
 
     attributes: dict[str, str | float | bool] = Field(max_length=16)
 
 
-class CollectionBody(_Strict):
+class CollectionBody(Strict):
     """A collection to make."""
 
     name: str = Field("", max_length=256)
@@ -105,7 +110,7 @@ class CollectionBody(_Strict):
     expires_after_days: int | None = Field(None, ge=1, le=365)
 
 
-class CollectionChange(_Strict):
+class CollectionChange(Strict):
     """Changes to a collection; what is not given stays."""
 
     name: str | None = Field(None, max_length=256)
@@ -120,7 +125,7 @@ class CollectionQuery(ListQuery):
     name: str = ""
 
 
-class SearchBody(_Strict):
+class SearchBody(Strict):
     """A search."""
 
     query: str | list[str]
@@ -148,7 +153,7 @@ class SearchBody(_Strict):
         return (self.query,) if isinstance(self.query, str) else tuple(self.query)
 
 
-class ExplainBody(_Strict):
+class ExplainBody(Strict):
     """Why didn't you find it?"""
 
     document: str = Field(min_length=1, max_length=512)
@@ -160,7 +165,7 @@ class ExplainBody(_Strict):
     principals: list[Principal] = Field(default=[], max_length=100)
 
 
-class KeyBody(_Strict):
+class KeyBody(Strict):
     """An API key to make, for the caller's own tenant."""
 
     subject: str = Field(min_length=1, max_length=128)
@@ -172,20 +177,20 @@ class KeyBody(_Strict):
     max_concurrent: int | None = Field(None, ge=1)
 
 
-class RotateBody(_Strict):
+class RotateBody(Strict):
     """How long the old key lives on beside the new one."""
 
     overlap_s: int = Field(0, ge=0, le=7 * 24 * 3600)
 
 
-class AuditQuery(_Strict):
+class AuditQuery(Strict):
     """Which entries of the audit log."""
 
     limit: int = Field(100, ge=1, le=1000)
     before: Moment | None = None
 
 
-class UsageQuery(_Strict):
+class UsageQuery(Strict):
     """Since when."""
 
     since: Moment | None = None

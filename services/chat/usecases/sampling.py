@@ -123,7 +123,8 @@ class SampleAnswers:
             missing = []
             for question, said in zip(questions, await self._say_all(questions, grounds, stages), strict=True):
                 asked = question.model or said.model
-                spent[said.model] = spent.get(said.model, TokenUsage()) + said.usage
+                if said.answered_by:
+                    spent[said.model] = spent.get(said.model, TokenUsage()) + said.usage
                 refused = refused and said.abstention is not Abstention.NONE
                 words = " ".join(said.answer.split())
                 if not words or words in kept or said.finish_reason is FinishReason.ERROR:

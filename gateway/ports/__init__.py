@@ -1,0 +1,22 @@
+"""What the gateway needs from the world: the rooms, and its own memory.
+
+Calls to rooms are made for the caller of the request being served, under that caller's rights, and raise members of
+`services.chassis.errors`; what the caller may not know of is NotFound.
+"""
+
+from gateway.ports.judging import Feedback
+from gateway.ports.memory import Answers, Audit, Keys, Meter
+from gateway.ports.rooms import Chat, Generation, Ingestion, Probe, Retrieval
+
+__all__ = [
+    "Answers",
+    "Audit",
+    "Chat",
+    "Feedback",
+    "Generation",
+    "Ingestion",
+    "Keys",
+    "Meter",
+    "Probe",
+    "Retrieval",
+]
