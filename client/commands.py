@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +16,10 @@ from rich.prompt import Prompt
 from rich.table import Column, Table
 from rich.text import Text
 
+from client import feedback
 from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
 from client.gateway import Gateway
+from client.options import AsJson, Collection, Collections, Place, ids, open_gateway, print_json
 from client.rendering import (
     Answer,
     add_row,
@@ -28,29 +29,13 @@ from client.rendering import (
     show_status,
     stream_answer,
 )
-from client.settings import connection, remembered
+from client.settings import remembered
 from client.syncing import carry_out, failures, plan_sync, unfinished
 
 __all__ = ["app", "progress", "wait_until_final"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Ask the corporate brain, and feed it.")
-
-_COLLECTION = typer.Option("--collection", "-c", envvar="BRAIN_COLLECTION", help="Id or name.")
-Collection = Annotated[str, _COLLECTION]
-Collections = Annotated[list[str] | None, _COLLECTION]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    url: str
-    key: str
-    state_dir: Path
-    transport: httpx.BaseTransport | None
-
-    def open(self) -> Gateway:
-        where = connection(url=self.url, api_key=self.key, state_dir=self.state_dir)
-        return Gateway(where, transport=self.transport)
+feedback.register(app)
 
 
 @app.callback()
@@ -65,12 +50,7 @@ def place(
     """Remember where the gateway is."""
     # Whoever calls the command from a program may hand in what replaces the network.
     transport = context.obj if isinstance(context.obj, httpx.BaseTransport) else None
-    context.obj = _Place(url, key, state_dir, transport)
-
-
-def _gateway(context: typer.Context) -> Gateway:
-    where: _Place = context.obj
-    return where.open()
+    context.obj = Place(url, key, state_dir, transport)
 
 
 def _collection(given: str) -> str:
@@ -82,15 +62,6 @@ def _collection(given: str) -> str:
     if found := given or remembered("collection"):
         return found
     raise UsageError("No collection is given (--collection, BRAIN_COLLECTION, or collection in .brain/client.json).")
-
-
-def _ids(gateway: Gateway, given: list[str] | None) -> list[str]:
-    names = given or [name for name in (remembered("collection"),) if name]
-    return [gateway.collection(name) for name in names]
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def progress(console: Console) -> Progress:
@@ -107,7 +78,7 @@ def up(
     engine: Annotated[str, typer.Option(help="vllm:// or scripted://?mode=…")] = "",
 ) -> None:
     """Start the whole stack on this machine and stay until Ctrl-C."""
-    where: _Place = context.obj
+    where: Place = context.obj
     command = [sys.executable, "-m", "services.local", "--state-dir", str(where.state_dir), "--port", str(port)]
     os.execv(sys.executable, command + (["--engine", engine] if engine else []))  # noqa: S606  our own interpreter
 
@@ -115,10 +86,10 @@ def up(
 @app.command()
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show the rooms' health; exit status 5 when a room is not ready."""
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         state = gateway.status()
     if as_json:
-        _print_json(state)
+        print_json(state)
     else:
         show_status(Console(), state)
     raise typer.Exit(0 if state["status"] == "ready" else EXIT_STATUS[UnreachableError])
@@ -138,7 +109,7 @@ def sync(
 ) -> None:
     """Upload new and changed files of a folder, delete vanished ones, and wait until all are searchable."""
     console = Console(stderr=as_json)
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         collection_id = gateway.collection(_collection(collection), create=True)
         plan = plan_sync(folder, gateway.manifest(collection_id))
         refused: dict[str, str] = {}
@@ -167,7 +138,7 @@ def sync(
         "failed": failed,
     }
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         console.print({name: value for name, value in result.items() if name != "failed"})
         for key, reason in failed.items():
@@ -200,13 +171,13 @@ def upload(
 ) -> None:
     """Put one file into a collection and wait until it is searchable."""
     console = Console(stderr=as_json)
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         collection_id = gateway.collection(_collection(collection), create=True)
         document, _ = gateway.upload(collection_id, file, key=key or file.name, access=access)
         wait_until_final(gateway, collection_id, console)
         document = gateway.document(document["id"])
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
         console.print(f"{document['id']} version {document['version']}: {document['state']}")
     raise typer.Exit(0 if document["state"] == "indexed" else 1)
@@ -215,10 +186,10 @@ def upload(
 @app.command()
 def documents(context: typer.Context, collection: Collection = "", name: str = "", *, as_json: AsJson = False) -> None:
     """List the documents of a collection."""
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         found = gateway.documents(gateway.collection(_collection(collection)), name=name)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     # Ids are shown whole, to be copied into the next command: lines may grow wider than the terminal.
     identity = Column("id", min_width=max((len(one["id"]) for one in found), default=0))
@@ -247,14 +218,14 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask one question; exit status 3 when the documents do not answer it."""
-    with _gateway(context) as gateway:
-        collections = _ids(gateway, collection)
+    with open_gateway(context) as gateway:
+        collections = ids(gateway, collection)
         chunks = gateway.ask([{"role": "user", "content": question}], collections=collections, model=model)
         if as_json:
             answer = Answer()
             for chunk in chunks:
                 answer.take(chunk)
-            _print_json(answer.as_json())
+            print_json(answer.as_json())
         else:
             answer = stream_answer(Console(), chunks)
             if answer.receipt_id:
@@ -273,8 +244,8 @@ def chat(
     """Talk; an empty line or the end of the input ends it."""
     console = Console(quiet=as_json)
     messages: list[Mapping[str, str]] = []
-    with _gateway(context) as gateway:
-        collections = _ids(gateway, collection)
+    with open_gateway(context) as gateway:
+        collections = ids(gateway, collection)
         while question := _next_question(console):
             messages.append({"role": "user", "content": question})
             answer = stream_answer(console, gateway.ask(messages, collections=collections, model=model))
@@ -303,10 +274,10 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Show the passages for a query with their scores."""
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         found = gateway.search([gateway.collection(_collection(collection))], query, limit=limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         show_passages(Console(), found)
 
@@ -324,12 +295,12 @@ def explain(
     """Say why an answer did not use a document."""
     if not question and not receipt_id:
         raise UsageError("Give --question, or --receipt of the answer that missed the document.")
-    with _gateway(context) as gateway:
-        collections = _ids(gateway, collection)
+    with open_gateway(context) as gateway:
+        collections = ids(gateway, collection)
         body = {"document": document, "question": question, "collections": collections, "receipt_id": receipt_id}
         why = gateway.explain({name: value for name, value in body.items() if value})
     if as_json:
-        _print_json(why)
+        print_json(why)
     else:
         Console().print(Text.assemble((why["verdict"], "bold"), f": {why['explanation']}"))
 
@@ -343,11 +314,11 @@ def receipt(
     as_json: AsJson = False,
 ) -> None:
     """Show how an answer came about."""
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         found = gateway.receipt(receipt_id)
         again = gateway.replay(receipt_id) if replay else None
     if as_json:
-        _print_json(found | ({"replay": again} if again else {}))
+        print_json(found | ({"replay": again} if again else {}))
         return
     show_receipt(Console(), found)
     if again:
@@ -367,10 +338,10 @@ def access(
     as_json: AsJson = False,
 ) -> None:
     """Replace a document's access list."""
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         changed = gateway.set_access(document, principals or [])
     if as_json:
-        _print_json(changed)
+        print_json(changed)
     else:
         Console().print(Text(f"{changed['id']} may be read by: {', '.join(changed['access']) or 'its owner alone'}"))
 
@@ -380,12 +351,12 @@ def delete(context: typer.Context, document: str, *, as_json: AsJson = False) ->
     """Delete a document and wait until every store has been counted to zero."""
     if not document.startswith("doc_"):
         raise NotFoundError(f"{document!r} is no document id; `brain documents` lists them.")
-    with _gateway(context) as gateway:
+    with open_gateway(context) as gateway:
         deletion = gateway.delete(document)
         while deletion["state"] != "deleted":
             time.sleep(0.2)
             deletion = gateway.deletion(document)
     if as_json:
-        _print_json(deletion)
+        print_json(deletion)
     else:
         show_deletion(Console(), deletion)

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -11,7 +14,7 @@ from httpx_sse import connect_sse
 from client.errors import GatewayError, NotFoundError, RefusedError, UnreachableError, UsageError
 from client.settings import Connection
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "Lines"]
 
 # An answer on a slow machine takes its time; what does not connect at once never will.
 _TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
@@ -22,6 +25,14 @@ _BY_STATUS: Final = {
     404: NotFoundError,
     **dict.fromkeys((502, 503, 504), UnreachableError),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """An answer that is read line by line, and its head."""
+
+    headers: Mapping[str, str]
+    lines: Iterator[str]
 
 
 class Gateway:
@@ -66,7 +77,7 @@ class Gateway:
         """
         if name.startswith("vs_"):
             return name
-        for one in self._pages("/brain/v1/collections", {"limit": "100"}):
+        for one in self._pages("/brain/v1/collections", [("limit", "100")]):
             if one["name"] == name:
                 return str(one["id"])
         if not create:
@@ -102,7 +113,7 @@ class Gateway:
 
     def documents(self, collection: str, *, name: str = "") -> list[dict[str, Any]]:
         """Return the documents of a collection that the caller may see."""
-        query = {"collection": collection, "limit": str(_PAGE)} | ({"name": name} if name else {})
+        query = [("collection", collection), ("limit", str(_PAGE)), *([("name", name)] if name else [])]
         return list(self._pages("/brain/v1/documents", query))
 
     def document(self, document_id: str) -> dict[str, Any]:
@@ -194,10 +205,42 @@ class Gateway:
             raise UnreachableError(f"The gateway at {self._http.base_url} does not answer: {error}") from error
         raise GatewayError("The stream ended without its terminator.")
 
-    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Sequence[tuple[str, str]] = (),
+    ) -> dict[str, Any]:
+        """Return what the native API answers."""
+        return _object(self._request(method, path, body=body, params=params))
+
+    def pages(self, path: str, query: Sequence[tuple[str, str]], *, most: int) -> list[dict[str, Any]]:
+        """Return at most so many items of a list of the native API."""
+        return list(islice(self._pages(path, query), most))
+
+    @contextmanager
+    def stream(self, method: str, path: str, *, body: Mapping[str, Any]) -> Iterator[Lines]:
+        """Yield an answer that is one JSON object a line.
+
+        Raises:
+            GatewayError: The gateway answered with an error.
+            UnreachableError: The answer broke off.
+        """
+        try:
+            with self._http.stream(method, path, json=dict(body)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                yield Lines(answer.headers, answer.iter_lines())
+        except httpx.TransportError as error:
+            raise UnreachableError(f"The answer of {self._http.base_url} broke off: {error}") from error
+
+    def _pages(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         after = ""
         while True:
-            page = _object(self._request("GET", path, params=[*query.items(), *([("after", after)] if after else [])]))
+            page = _object(self._request("GET", path, params=[*query, *([("after", after)] if after else [])]))
             yield from page["data"]
             if not page["has_more"]:
                 return
