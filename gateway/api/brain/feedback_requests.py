@@ -1,8 +1,9 @@
 """The bodies and query strings of feedback and comparisons."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.api.bodies import TokenLimit
 from gateway.api.brain.requests import Moment, Principal, Several, Strict
@@ -19,6 +20,17 @@ __all__ = [
 ]
 
 
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this is no time of the years 1 to 9999 in UTC") from error
+
+
+# As rooms tell times to each other.
+Instant = Annotated[Moment, AfterValidator(_in_utc)]
+
+
 class FeedbackBody(Strict):
     """What somebody thinks of an answer: a thumb, or a better answer."""
 
@@ -33,8 +45,8 @@ class _Which(Strict):
     collection: str = ""
     model: str = ""
     rater: Principal | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
     @property
     def filter(self) -> FeedbackFilter:
@@ -64,8 +76,8 @@ class AgreementQuery(Strict):
     """Whose agreement: on answers of a collection, within a time."""
 
     collection: str = ""
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
 
 class ComparedTurn(Strict):

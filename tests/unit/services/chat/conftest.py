@@ -34,7 +34,7 @@ from brain.retrieval.v1 import (
 )
 from brain.types.v1 import sampling_pb2
 from services.chassis.auth import ANYONE, Caller, TokenMinter, TokenVerifier, current_caller, generate_key_pair
-from services.chassis.errors import BrainError
+from services.chassis.errors import BrainError, Unavailable
 from services.chassis.events.sqlite import SqliteEventLog
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect, remote
@@ -123,6 +123,8 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
     pause_s: float = 0.0
     endless: bool = False
     window: int = 2048
+    # Words after which the engine breaks off; 0 never.
+    dies_after: int = 0
     # Aliases: who answers when that name is asked for.
     names: dict[str, str] = field(default_factory=dict)
     prompts: list[list[Any]] = field(default_factory=list)
@@ -141,6 +143,8 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
                 for position, word in enumerate(words):
                     last = position == len(words) - 1
                     await asyncio.sleep(self.pause_s)
+                    if self.dies_after and position >= self.dies_after:
+                        raise Unavailable("The engine died.")
                     yield generation_pb2.GenerateResponse(
                         index=index, text=word if last else word + " ", model=self.names.get(request.model, request.model or "base"),
                         prompt_hash="" if position or index else digest,

@@ -305,6 +305,21 @@ async def test_a_turn_whose_engine_fails_is_told_of_and_wrong_requests_are_not(r
     ]
 
 
+async def test_a_turn_that_breaks_off_names_who_was_answering(room: Any, a_request: Any) -> None:
+    room.engine.names["support"] = "support@7"
+    room.engine.dies_after = 2
+    for request in (
+        a_request(QUESTION, model="support"),
+        a_request("Hi?", collections=(), model="support", store=True),
+    ):
+        with pytest.raises(Unavailable):
+            await room.ask(request)
+    told = await room.told("answer", 2)
+    assert [(one.outcome, one.model, one.asked_model) for one in told] == [
+        (answer_pb2.ANSWER_OUTCOME_FAILED, "support@7", "support")
+    ] * 2
+
+
 async def test_a_receipt_names_who_was_asked_and_who_answered(room: Any, a_request: Any) -> None:
     room.engine.names["support"] = "support@7"
     receipt = await asked(room, a_request, model="support")

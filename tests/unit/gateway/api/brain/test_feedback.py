@@ -195,6 +195,7 @@ async def test_thumbs_and_edits_are_given(front: Front) -> None:
         ("GET", "feedback?limit=0", None, "limit"),
         ("POST", "feedback/export", {"kind": ["stars"]}, "kind[0]"),
         ("GET", "agreement?since=yesterday", None, "since"),
+        ("GET", "agreement?since=0001-01-01T00:00:00%2B05:00", None, "since"),
         ("POST", "comparisons", {}, "question"),
         ("POST", "comparisons", {"question": "x", "messages": [{"role": "user", "content": "x"}]}, "question"),
         ("POST", "comparisons", {"question": "x", "answers": 5}, "answers"),
