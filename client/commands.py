@@ -11,15 +11,14 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.prompt import Prompt
 from rich.table import Column, Table
 from rich.text import Text
 
-from client import feedback
 from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
+from client.feedback_commands import feedback, rank
 from client.gateway import Gateway
-from client.options import AsJson, Collection, Collections, Place, ids, open_gateway, print_json
+from client.place import COLLECTION, AsJson, Collections, Place, collection_ids, open_gateway, print_json, progress
 from client.rendering import (
     Answer,
     add_row,
@@ -35,7 +34,10 @@ from client.syncing import carry_out, failures, plan_sync, unfinished
 __all__ = ["app", "progress", "wait_until_final"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Ask the corporate brain, and feed it.")
-feedback.register(app)
+app.add_typer(feedback, name="feedback")
+app.command()(rank)
+
+Collection = Annotated[str, COLLECTION]
 
 
 @app.callback()
@@ -62,13 +64,6 @@ def _collection(given: str) -> str:
     if found := given or remembered("collection"):
         return found
     raise UsageError("No collection is given (--collection, BRAIN_COLLECTION, or collection in .brain/client.json).")
-
-
-def progress(console: Console) -> Progress:
-    """Return the bar that long work is shown with."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
 
 
 @app.command()
@@ -219,7 +214,7 @@ def ask(
 ) -> None:
     """Ask one question; exit status 3 when the documents do not answer it."""
     with open_gateway(context) as gateway:
-        collections = ids(gateway, collection)
+        collections = collection_ids(gateway, collection)
         chunks = gateway.ask([{"role": "user", "content": question}], collections=collections, model=model)
         if as_json:
             answer = Answer()
@@ -245,7 +240,7 @@ def chat(
     console = Console(quiet=as_json)
     messages: list[Mapping[str, str]] = []
     with open_gateway(context) as gateway:
-        collections = ids(gateway, collection)
+        collections = collection_ids(gateway, collection)
         while question := _next_question(console):
             messages.append({"role": "user", "content": question})
             answer = stream_answer(console, gateway.ask(messages, collections=collections, model=model))
@@ -296,7 +291,7 @@ def explain(
     if not question and not receipt_id:
         raise UsageError("Give --question, or --receipt of the answer that missed the document.")
     with open_gateway(context) as gateway:
-        collections = ids(gateway, collection)
+        collections = collection_ids(gateway, collection)
         body = {"document": document, "question": question, "collections": collections, "receipt_id": receipt_id}
         why = gateway.explain({name: value for name, value in body.items() if value})
     if as_json:

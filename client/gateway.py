@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -77,7 +76,7 @@ class Gateway:
         """
         if name.startswith("vs_"):
             return name
-        for one in self._pages("/brain/v1/collections", [("limit", "100")]):
+        for one in self.pages("/brain/v1/collections", [("limit", "100")]):
             if one["name"] == name:
                 return str(one["id"])
         if not create:
@@ -114,7 +113,7 @@ class Gateway:
     def documents(self, collection: str, *, name: str = "") -> list[dict[str, Any]]:
         """Return the documents of a collection that the caller may see."""
         query = [("collection", collection), ("limit", str(_PAGE)), *([("name", name)] if name else [])]
-        return list(self._pages("/brain/v1/documents", query))
+        return list(self.pages("/brain/v1/documents", query))
 
     def document(self, document_id: str) -> dict[str, Any]:
         """Return one document."""
@@ -213,12 +212,21 @@ class Gateway:
         body: Mapping[str, Any] | None = None,
         params: Sequence[tuple[str, str]] = (),
     ) -> dict[str, Any]:
-        """Return what the native API answers."""
+        """Send a request and return the object that answers it."""
         return _object(self._request(method, path, body=body, params=params))
 
-    def pages(self, path: str, query: Sequence[tuple[str, str]], *, most: int) -> list[dict[str, Any]]:
-        """Return at most so many items of a list of the native API."""
-        return list(islice(self._pages(path, query), most))
+    def pages(
+        self, path: str, query: Sequence[tuple[str, str]] = (), *, most: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the entries of a list, page after page, in either of the API's two forms."""
+        after, left = "", most
+        while left is None or left > 0:
+            page = self.send("GET", path, params=[*query, *([("after", after)] if after else [])])
+            yield from page["data"][:left]
+            if not page["has_more"]:
+                return
+            left = None if left is None else left - len(page["data"])
+            after = str(page["last_id"] if "last_id" in page else page["next"])
 
     @contextmanager
     def stream(self, method: str, path: str, *, body: Mapping[str, Any]) -> Iterator[Lines]:
@@ -236,15 +244,6 @@ class Gateway:
                 yield Lines(answer.headers, answer.iter_lines())
         except httpx.TransportError as error:
             raise UnreachableError(f"The answer of {self._http.base_url} broke off: {error}") from error
-
-    def _pages(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-        after = ""
-        while True:
-            page = _object(self._request("GET", path, params=[*query, *([("after", after)] if after else [])]))
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            after = str(page["next"])
 
     def _request(
         self,

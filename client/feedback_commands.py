@@ -16,28 +16,23 @@ from rich.text import Text
 
 from client.errors import UsageError
 from client.gateway import Gateway
-from client.options import AsJson, Collection, Collections, ids, open_gateway, print_json
+from client.place import COLLECTION, AsJson, Collections, collection_ids, open_gateway, print_json
 from client.rendering import add_row
 
-__all__ = ["feedback", "rank", "register"]
+__all__ = ["feedback", "rank"]
 
 feedback = typer.Typer(no_args_is_help=True, help="Say what you think of answers, and read what others said.")
 
 _LABELS = string.ascii_uppercase
 # As many open comparisons as one sitting takes at most.
 _SITTING = 100
+Collection = Annotated[str, COLLECTION]
 Receipt = Annotated[str, typer.Argument(help="Receipt of the answer, as `brain ask` prints it.")]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why.")]
 Kinds = Annotated[list[str] | None, typer.Option("--kind", help="thumb_up, thumb_down, edit or ranking.")]
 Model = Annotated[str, typer.Option(help="Who answered, or was asked for.")]
 Rater = Annotated[str, typer.Option(help="user:NAME.")]
 Since = Annotated[str, typer.Option(help="Time, e.g. 2026-11-01 or 2026-11-01T09:00:00Z.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    app.add_typer(feedback, name="feedback")
-    app.command()(rank)
 
 
 @feedback.command()
@@ -102,7 +97,7 @@ def list_all(
         query = [("kind", one) for one in kind or ()]
         query += _named(gateway, collection=collection, model=model, rater=rater, since=since).items()
         query.append(("limit", str(min(limit, 100))))
-        found = gateway.pages("/brain/v1/feedback", query, most=limit)
+        found = list(gateway.pages("/brain/v1/feedback", query, most=limit))
     if as_json:
         print_json(found)
         return
@@ -214,7 +209,7 @@ def rank(
         if question:
             body = {
                 "question": question,
-                "collections": ids(gateway, collection),
+                "collections": collection_ids(gateway, collection),
                 "answers": answers,
                 "models": model or [],
                 "temperature": temperature,
@@ -224,8 +219,11 @@ def rank(
         elif comparison:
             waiting = [gateway.send("GET", f"/brain/v1/comparisons/{comparison}")]
         else:
-            query = [("limit", str(_SITTING)), *(("collection", one) for one in ids(gateway, collection)[:1])]
-            waiting = gateway.pages("/brain/v1/comparisons", query, most=_SITTING)
+            query = [
+                ("limit", str(_SITTING)),
+                *(("collection", one) for one in collection_ids(gateway, collection)[:1]),
+            ]
+            waiting = list(gateway.pages("/brain/v1/comparisons", query, most=_SITTING))
         if order and len(waiting) != 1:
             raise UsageError(f"--order ranks one comparison; {len(waiting)} wait: choose with --comparison.")
         if as_json and not order:
