@@ -18,6 +18,7 @@ from rich.text import Text
 from client.adapter_commands import adapters, aliases, promote, rollback
 from client.dataset_commands import dataset
 from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
+from client.feedback_commands import feedback, rank
 from client.gateway import Gateway
 from client.place import COLLECTION, AsJson, Collections, Place, collection_ids, open_gateway, print_json, progress
 from client.rendering import (
@@ -44,6 +45,8 @@ app.add_typer(adapters, name="adapters")
 app.add_typer(webhooks, name="webhooks")
 for verb in (promote, rollback, aliases):
     app.command()(verb)
+app.add_typer(feedback, name="feedback")
+app.command()(rank)
 
 Collection = Annotated[str, COLLECTION]
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -11,7 +13,7 @@ from httpx_sse import connect_sse
 from client.errors import GatewayError, NotFoundError, RefusedError, UnreachableError, UsageError
 from client.settings import Connection
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "Lines"]
 
 # An answer on a slow machine takes its time; what does not connect at once never will.
 _TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
@@ -22,6 +24,14 @@ _BY_STATUS: Final = {
     404: NotFoundError,
     **dict.fromkeys((502, 503, 504), UnreachableError),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """An answer that is read line by line, and its head."""
+
+    headers: Mapping[str, str]
+    lines: Iterator[str]
 
 
 class Gateway:
@@ -223,6 +233,23 @@ class Gateway:
                 return
             left = None if left is None else left - len(page["data"])
             after = str(page["last_id"] if "last_id" in page else page["next"])
+
+    @contextmanager
+    def stream(self, method: str, path: str, *, body: Mapping[str, Any]) -> Iterator[Lines]:
+        """Yield an answer that is one JSON object a line.
+
+        Raises:
+            GatewayError: The gateway answered with an error.
+            UnreachableError: The answer broke off.
+        """
+        try:
+            with self._http.stream(method, path, json=dict(body)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                yield Lines(answer.headers, answer.iter_lines())
+        except httpx.TransportError as error:
+            raise UnreachableError(f"The answer of {self._http.base_url} broke off: {error}") from error
 
     def _request(
         self,

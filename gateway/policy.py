@@ -14,6 +14,7 @@ _OPEN: Final[frozenset[Role]] = frozenset()  # answers without a key, and tells 
 _READ: Final = ANYONE
 _WRITE: Final = at_least(Role.CONTRIBUTOR)
 _TRAIN: Final = at_least(Role.TRAINER)
+_CURATE: Final = at_least(Role.CURATOR)
 _ADMINISTER: Final = at_least(Role.ADMINISTRATOR)
 
 POLICY: Final[Policy] = {
@@ -96,6 +97,17 @@ POLICY: Final[Policy] = {
     "DELETE /brain/v1/conversations/{conversation_id}": _READ,  # a conversation is its owner's alone
     "GET /brain/v1/receipts/{receipt_id}": _READ,
     "POST /brain/v1/receipts/{receipt_id}/replay": _READ,
+    "POST /brain/v1/feedback": _READ,
+    "GET /brain/v1/feedback": _READ,  # one's own; a curator sees what others said
+    "POST /brain/v1/feedback/export": _CURATE,
+    "GET /brain/v1/feedback/{feedback_id}": _READ,
+    "DELETE /brain/v1/feedback/{feedback_id}": _READ,
+    "POST /brain/v1/comparisons": _WRITE,  # puts a question before others
+    "GET /brain/v1/comparisons": _READ,
+    "GET /brain/v1/comparisons/{comparison_id}": _READ,
+    "POST /brain/v1/comparisons/{comparison_id}/rank": _READ,
+    "DELETE /brain/v1/comparisons/{comparison_id}": _WRITE,
+    "GET /brain/v1/agreement": _CURATE,
     "POST /brain/v1/search": _READ,
     "POST /brain/v1/explain": _READ,
     "POST /brain/v1/datasets": _TRAIN,

@@ -16,6 +16,7 @@ from gateway.ports import (
     Audit,
     Chat,
     Datasets,
+    Feedback,
     Generation,
     Graders,
     Ingestion,
@@ -52,6 +53,7 @@ class Services:
     ingestion: Ingestion
     retrieval: Retrieval
     chat: Chat
+    feedback: Feedback
     generation: Generation
     jobs: Jobs
     graders: Graders

@@ -22,7 +22,7 @@ from gateway.policy import POLICY
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 from gateway.usecases.authenticate import Authenticate, InternalTokens
-from gateway.usecases.checked import CheckedChat, CheckedRetrieval, KnownCollections
+from gateway.usecases.checked import CheckedChat, CheckedFeedback, CheckedRetrieval, KnownCollections
 from gateway.usecases.keys import CreateKey, KeyUseCases, ListKeys, RevokeKey, RotateKey
 from gateway.usecases.ledger import Ledger
 from gateway.usecases.limits import Limits, Quotas
@@ -80,6 +80,9 @@ def _services(
         ingestion=keeper,
         retrieval=CheckedRetrieval(retrieval=retrieval.GrpcRetrieval(channels["retrieval"]), collections=collections),
         chat=CheckedChat(chat=chat.GrpcChat(channels["chat"], answer_timeout_s=timeout_s), collections=collections),
+        feedback=CheckedFeedback(
+            feedback=chat.GrpcFeedback(channels["chat"], answer_timeout_s=timeout_s), collections=collections
+        ),
         generation=generation.GrpcGeneration(channels["generation"], answer_timeout_s=timeout_s),
         jobs=finetuning.GrpcJobs(channels["finetuning"]),
         graders=finetuning.GrpcGraders(channels["finetuning"]),

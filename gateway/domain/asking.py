@@ -314,7 +314,7 @@ class ReceiptSource:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The record of how one answer came about."""
+    """The record of how one answer came about; `asked_model` is who was asked for, `model` who answered."""
 
     id: str
     response_id: str
@@ -335,6 +335,7 @@ class Receipt:
     trimmed: tuple[str, ...]
     collection_ids: tuple[str, ...]
     support: float
+    asked_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Calls to rooms are made for the caller of the request being served, under that c
 `services.chassis.errors`; what the caller may not know of is NotFound.
 """
 
+from gateway.ports.judging import Feedback
 from gateway.ports.memory import Answers, Audit, Keys, Meter
 from gateway.ports.rooms import Chat, Generation, Ingestion, Probe, Retrieval, Withdrawal
 from gateway.ports.tuning import Adapters, Datasets, Graders, Jobs, Promotions, Webhooks
@@ -14,6 +15,7 @@ __all__ = [
     "Audit",
     "Chat",
     "Datasets",
+    "Feedback",
     "Generation",
     "Graders",
     "Ingestion",

@@ -4,15 +4,27 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 
 from gateway.domain.asking import AnswerEvent, ChatTurn, Conversation, Receipt, Replay
 from gateway.domain.finding import Explanation, Passage, Ranking, SearchSpec, Vectors
+from gateway.domain.judging import (
+    Agreement,
+    Comparison,
+    ExportCounts,
+    FeedbackFilter,
+    Judgement,
+    Ranks,
+    Said,
+    Sampled,
+    SamplesWanted,
+)
 from gateway.domain.keeping import Page, Paging
-from gateway.ports import Chat, Ingestion, Retrieval
+from gateway.ports import Chat, Feedback, Ingestion, Retrieval
 from services.chassis.auth import current_caller
 from services.chassis.errors import NotFound
 
-__all__ = ["CheckedChat", "CheckedRetrieval", "KnownCollections"]
+__all__ = ["CheckedChat", "CheckedFeedback", "CheckedRetrieval", "KnownCollections"]
 
 # A collection that was deleted a moment ago answers with nothing, since its documents are withheld at once.
 _TRUST_S = 5.0
@@ -115,3 +127,58 @@ class CheckedRetrieval:
     async def embed(self, texts: Sequence[str], *, queries: bool = False) -> Vectors:
         """Turn texts into unit vectors."""
         return await self._retrieval.embed(texts, queries=queries)
+
+
+class CheckedFeedback:
+    """What people think of answers, sampled from collections that are there."""
+
+    def __init__(self, *, feedback: Feedback, collections: KnownCollections) -> None:
+        self._feedback = feedback
+        self._collections = collections
+
+    async def give(self, receipt_id: str, said: Said) -> tuple[Judgement, str]:
+        """Keep a thumb or a better answer."""
+        return await self._feedback.give(receipt_id, said)
+
+    async def get(self, feedback_id: str) -> Judgement:
+        """Return a judgement."""
+        return await self._feedback.get(feedback_id)
+
+    async def list_all(self, wanted: FeedbackFilter, paging: Paging) -> Page[Judgement]:
+        """Return judgements."""
+        return await self._feedback.list_all(wanted, paging)
+
+    async def withdraw(self, feedback_id: str) -> None:
+        """Take a judgement back."""
+        await self._feedback.withdraw(feedback_id)
+
+    def export(self, wanted: FeedbackFilter) -> AsyncGenerator[ExportCounts | str, None]:
+        """Yield training rows."""
+        return self._feedback.export(wanted)
+
+    async def agreement(
+        self, collection_id: str, since: datetime | None, until: datetime | None
+    ) -> tuple[Agreement, Agreement]:
+        """Return how far raters agree."""
+        return await self._feedback.agreement(collection_id, since, until)
+
+    async def sample(self, wanted: SamplesWanted) -> Sampled:
+        """Draw different answers to one question."""
+        await self._collections.check(wanted.retrieval.collection_ids)
+        return await self._feedback.sample(wanted)
+
+    async def list_comparisons(self, collection_id: str, paging: Paging) -> Page[Comparison]:
+        """Return what the caller may rank."""
+        return await self._feedback.list_comparisons(collection_id, paging)
+
+    async def get_comparison(self, comparison_id: str) -> Comparison:
+        """Return a comparison."""
+        return await self._feedback.get_comparison(comparison_id)
+
+    async def rank(self, comparison_id: str, ranks: Ranks, comment: str) -> tuple[Judgement, str]:
+        """Keep a ranking."""
+        return await self._feedback.rank(comparison_id, ranks, comment)
+
+    async def delete_comparison(self, comparison_id: str) -> int:
+        """Remove a comparison."""
+        return await self._feedback.delete_comparison(comparison_id)

@@ -1,6 +1,6 @@
 """What the chat room needs from the world."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -8,6 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.chat.domain.agreement import Rating
+from services.chat.domain.announcements import AnswerGiven
+from services.chat.domain.comparisons import Comparison
+from services.chat.domain.feedback import Feedback, FeedbackFilter, Judged
 from services.chat.domain.receipts import Conversation, Receipt, ResolvedSpan, Span, StoredTurn
 from services.chat.domain.turn import Message, Passage, RetrievalOptions, Sampling, Step
 
@@ -69,10 +73,14 @@ class Records(Protocol):
         *,
         conversation: Conversation | None,
         turns: Sequence[StoredTurn],
+        given: AnswerGiven,
         tenant: str,
         owner: str,
     ) -> None:
-        """Keep a receipt and append turns to a conversation (made when it is new), all or nothing."""
+        """Keep a receipt, append turns to a conversation (made when it is new) and tell of it, all or nothing."""
+
+    async def tell(self, given: AnswerGiven, *, tenant: str) -> None:
+        """Tell other rooms of a turn that left nothing."""
 
     async def conversation(self, conversation_id: str, *, tenant: str, owner: str) -> Conversation | None:
         """Return a conversation of its owner with its turns; None when there is none."""
@@ -81,10 +89,98 @@ class Records(Protocol):
         """Return up to `limit` conversations of an owner without turns, newest first, behind `after`."""
 
     async def delete_conversation(self, conversation_id: str, *, tenant: str, owner: str) -> tuple[int, int] | None:
-        """Remove a conversation; return the numbers of turns and receipts removed, None when there is none."""
+        """Remove a conversation and what was said of its answers; return the numbers of turns and receipts removed.
+
+        None when there is none. Blobs of judgements that went are loose from then on.
+        """
 
     async def receipt(self, receipt_id: str, *, tenant: str) -> Receipt | None:
         """Return a receipt of the tenant; None when there is none."""
+
+    async def receipts(self, receipt_ids: Sequence[str], *, tenant: str) -> Mapping[str, Receipt]:
+        """Return those of the receipts that are there, by id."""
+
+
+class Judgements(Protocol):
+    """What people said of answers, and the comparisons that they rank.
+
+    The blob of a judgement is written apart from its record. So that none is left behind, a key is noted as loose before
+    the blob is written and again in the transaction that removes the record; what is loose is removed.
+    """
+
+    async def reserve(self, blob_key: str, at: datetime) -> None:
+        """Note a blob that is about to be written and belongs to nothing yet."""
+
+    async def give(self, feedback: Feedback) -> str:
+        """Keep a judgement, which its blob belongs to from now on, and tell of it; return whose place it took.
+
+        Raises:
+            NotFound: The receipt or comparison was removed meanwhile.
+            Conflict: The same rater judged the same thing in the same moment.
+        """
+
+    async def get(self, feedback_id: str, *, tenant: str) -> Feedback | None:
+        """Return a judgement; None when there is none."""
+
+    async def page(self, wanted: FeedbackFilter, *, tenant: str, limit: int, after: str) -> list[Feedback]:
+        """Return up to `limit` judgements, newest first, behind `after`."""
+
+    async def ratings(self, wanted: FeedbackFilter, *, tenant: str) -> list[Rating]:
+        """Return what raters gave, oldest first: 1 or 0 for thumbs, ranks of answers for rankings, nothing for edits."""
+
+    async def withdraw(self, feedback_id: str, *, tenant: str) -> bool:
+        """Forget a judgement and tell of it; its blob is loose from then on. Return whether it was there."""
+
+    async def add_comparison(self, comparison: Comparison) -> None:
+        """Keep a comparison."""
+
+    async def comparison(self, comparison_id: str, *, tenant: str) -> Comparison | None:
+        """Return a comparison; None when there is none."""
+
+    async def comparisons(self, comparison_ids: Sequence[str], *, tenant: str) -> Mapping[str, Comparison]:
+        """Return those of the comparisons that are there, by id."""
+
+    async def unranked(
+        self, rater: str, *, tenant: str, collection_id: str, limit: int, after: str
+    ) -> list[Comparison]:
+        """Return up to `limit` comparisons that a rater has not ranked, newest first, behind `after`."""
+
+    async def delete_comparison(self, comparison_id: str, *, tenant: str) -> int | None:
+        """Forget a comparison with its rankings, and tell of these; return how many, None when there is none."""
+
+    async def ranking(self, comparison_id: str, rater: str, *, tenant: str) -> str:
+        """Return the id of a rater's ranking; empty when there is none."""
+
+    async def loose(self, before: datetime) -> list[str]:
+        """Return the keys of blobs that belong to nothing since `before`."""
+
+    async def settled(self, blob_keys: Iterable[str]) -> None:
+        """Forget loose blobs that are gone."""
+
+
+class Blobs(Protocol):
+    """Bytes by key."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Keep bytes.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+
+    async def delete(self, keys: Iterable[str]) -> int:
+        """Remove bytes; return how many were there.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+
+
+class ContentForm(Protocol):
+    """How other rooms read a judgement."""
+
+    def content(self, judged: Judged) -> bytes:
+        """Return a judgement with its texts as the blob that is told of."""
 
 
 class Clock(Protocol):

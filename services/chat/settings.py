@@ -9,7 +9,9 @@ class ChatSettings(RoomSettings):
     """What the chat room can be told.
 
     Attributes:
-        database_url: Where conversations and receipts are kept.
+        database_url: Where conversations, receipts and feedback are kept.
+        blobs_url: Where what feedback says lies for other rooms: `file:///FOLDER` or `s3://BUCKET`.
+        events_url: The event log: `sqlite:///PATH`.
         retrieval_address: The retrieval room.
         generation_address: The generation room.
         search_timeout_s: Longest wait for passages, vectors or stored text.
@@ -19,6 +21,8 @@ class ChatSettings(RoomSettings):
         temperature: Temperature of grounded answers when the caller does not say; 0 is greedy.
         frequency_penalty: Penalty on tokens that a grounded answer repeats when the caller does not say: small models
             fall into loops without one.
+        sample_temperature: Temperature of answers that are sampled to be compared when the caller does not say.
+        sweep_interval_s: How often blobs that belong to nothing are looked for.
         most_history: Most earlier turns that are read from a stored conversation.
         allowed_link_hosts: Hosts that links in grounded answers may lead to; `.example.com` allows all below it.
     """
@@ -26,6 +30,8 @@ class ChatSettings(RoomSettings):
     model_config = room_config("CHAT")
 
     database_url: str = "sqlite:///.brain/chat.db"
+    blobs_url: str = "file://.brain/blobs"
+    events_url: str = "sqlite:///.brain/events.db"
     retrieval_address: str = "127.0.0.1:50052"
     generation_address: str = "127.0.0.1:50051"
     search_timeout_s: float = Field(default=15.0, gt=0)
@@ -34,5 +40,7 @@ class ChatSettings(RoomSettings):
     top_k: int = Field(default=5, ge=1, le=50)
     temperature: float = Field(default=0.0, ge=0, le=2)
     frequency_penalty: float = Field(default=0.3, ge=-2, le=2)
+    sample_temperature: float = Field(default=0.8, gt=0, le=2)
+    sweep_interval_s: float = Field(default=60.0, gt=0)
     most_history: int = Field(default=20, ge=0, le=200)
     allowed_link_hosts: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """The chat room's metrics and span attributes, by name; described in docs/telemetry/chat.md."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SPAN_TURN = "chat.turn"
+SPAN_SAMPLE = "chat.sample"
 SPAN_STAGE = "chat.{stage}"
 """One span for each stage: rewrite, retrieve, prompt, generate, cite."""
 
@@ -53,5 +54,32 @@ class Metrics:
             "brain_abstentions_total",
             "Grounded turns that ended without an answer, by reason.",
             ["reason"],
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "brain_feedback_total",
+            "Judgements of answers that were kept, by kind; one that takes the place of an earlier one counts again.",
+            ["kind"],
+            registry=registry,
+        )
+        self.feedback_withdrawn = Counter(
+            "brain_feedback_withdrawn_total",
+            "Judgements that were taken back, or that went with a comparison.",
+            registry=registry,
+        )
+        self.exported = Counter(
+            "brain_feedback_exported_total",
+            "Judgements that exports held, or left out, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.comparisons = Counter(
+            "brain_comparisons_total",
+            "Comparisons that were sampled.",
+            registry=registry,
+        )
+        self.oldest_pending = Gauge(
+            "brain_outbox_oldest_pending_seconds",
+            "Age of the oldest event that has not reached the log.",
             registry=registry,
         )

@@ -201,6 +201,7 @@ def receipt(one: Receipt) -> dict[str, Any]:
         "conversation_id": one.conversation_id or None,
         "created_at": one.created_at,
         "model": one.model,
+        "asked_model": one.asked_model or None,
         "question": one.question,
         "answer": one.answer,
         "queries": list(one.queries.queries),

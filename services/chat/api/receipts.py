@@ -72,6 +72,7 @@ def _receipt(resolved: ResolvedReceipt) -> receipt_pb2.Receipt:
         trimmed=receipt.trimmed,
         collection_ids=receipt.collection_ids,
         support=receipt.support,
+        asked_model=receipt.asked_model,
     )
 
 

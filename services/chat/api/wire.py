@@ -53,7 +53,7 @@ _MODE: Final = {
     chat_pb2.CITATION_MODE_FAST: CitationMode.FAST,
     chat_pb2.CITATION_MODE_ACCURATE: CitationMode.ACCURATE,
 }
-_GROUNDING: Final = {chat_pb2.GROUNDING_STRICT: Grounding.STRICT, chat_pb2.GROUNDING_OPEN: Grounding.OPEN}
+GROUNDING: Final = {chat_pb2.GROUNDING_STRICT: Grounding.STRICT, chat_pb2.GROUNDING_OPEN: Grounding.OPEN}
 _OPTIONAL: Final = (
     "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "seed",
 )  # fmt: skip
@@ -68,9 +68,6 @@ def question(request: chat_pb2.ChatRequest) -> Question:
     Raises:
         InvalidInput: A value is out of range; `param` names it.
     """
-    wanted = request.retrieval
-    if wanted.top_k > _MOST_PASSAGES:
-        raise InvalidInput(f"top_k is {wanted.top_k}; allowed are 1 to {_MOST_PASSAGES}.", param="retrieval.top_k")
     if len(request.documents) > _MOST_DOCUMENTS:
         raise InvalidInput(f"documents holds {len(request.documents)}; at most {_MOST_DOCUMENTS}.", param="documents")
     seen: set[str] = set()
@@ -90,18 +87,29 @@ def question(request: chat_pb2.ChatRequest) -> Question:
             InlineDocument(document.id, document.title, document.text, document.data_json)
             for document in request.documents
         ),
-        retrieval=RetrievalOptions(
-            collection_ids=tuple(dict.fromkeys(wanted.collection_ids)),
-            filter_json=wanted.filter_json,
-            top_k=wanted.top_k,
-            alpha=wanted.alpha if wanted.HasField("alpha") else None,
-            ranker=wanted.ranker,
-            score_threshold=wanted.score_threshold if wanted.HasField("score_threshold") else None,
-        ),
+        retrieval=retrieval_options(request.retrieval),
         citation_mode=_MODE.get(request.citation_mode),
-        grounding=_GROUNDING.get(request.grounding),
+        grounding=GROUNDING.get(request.grounding),
         sampling=sampling(request.sampling),
         store=request.store,
+    )
+
+
+def retrieval_options(wanted: chat_pb2.RetrievalOptions) -> RetrievalOptions:
+    """Return how passages are to be sought.
+
+    Raises:
+        InvalidInput: Too many passages.
+    """
+    if wanted.top_k > _MOST_PASSAGES:
+        raise InvalidInput(f"top_k is {wanted.top_k}; allowed are 1 to {_MOST_PASSAGES}.", param="retrieval.top_k")
+    return RetrievalOptions(
+        collection_ids=tuple(dict.fromkeys(wanted.collection_ids)),
+        filter_json=wanted.filter_json,
+        top_k=wanted.top_k,
+        alpha=wanted.alpha if wanted.HasField("alpha") else None,
+        ranker=wanted.ranker,
+        score_threshold=wanted.score_threshold if wanted.HasField("score_threshold") else None,
     )
 
 

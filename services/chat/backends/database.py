@@ -1,32 +1,19 @@
 """Conversations and receipts in SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    Column,
-    DateTime,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from services.chassis.database import Database
 from services.chassis.errors import NotFound
+from services.chat.backends.announcements import announce
+from services.chat.backends.judgements import withdraw_all
+from services.chat.backends.tables import conversations, feedback, receipts, turns
+from services.chat.domain.announcements import AnswerGiven
 from services.chat.domain.receipts import (
     CitationRecord,
     Conversation,
@@ -38,49 +25,18 @@ from services.chat.domain.receipts import (
 )
 from services.chat.domain.turn import Abstention, Message, RewriteMethod, Sampling, TokenUsage
 
-metadata = MetaData()
-conversations = Table(
-    "conversations",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("owner", String(256), nullable=False),
-    Column("title", Text, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
-    Index("conversations_by_owner", "tenant", "owner", "id"),
-)
-turns = Table(
-    "turns",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("conversation_id", ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("role", String(16), nullable=False),
-    Column("content", Text, nullable=False),
-    Column("receipt_id", String(64), nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-)
-receipts = Table(
-    "receipts",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("owner", String(256), nullable=False),
-    Column("conversation_id", String(64), nullable=False, index=True),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("body", LargeBinary, nullable=False),
-)
-
 
 class SqlRecords:
     """The records in the room's own database.
 
     Args:
         database: The database, at the newest version of its tables.
+        on_kept: Called after each transaction that was kept and told something.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, on_kept: Callable[[], None]) -> None:
         self._database = database
+        self._on_kept = on_kept
 
     async def save(
         self,
@@ -88,10 +44,11 @@ class SqlRecords:
         *,
         conversation: Conversation | None,
         turns: Sequence[StoredTurn],
+        given: AnswerGiven,
         tenant: str,
         owner: str,
     ) -> None:
-        """Keep a receipt and the turns in one transaction.
+        """Keep a receipt and the turns, and tell of it, in one transaction.
 
         Raises:
             NotFound: The conversation was removed meanwhile.
@@ -129,6 +86,14 @@ class SqlRecords:
                         body=orjson.dumps(receipt),
                     )
                 )
+            await announce(connection, tenant, given)
+        self._on_kept()
+
+    async def tell(self, given: AnswerGiven, *, tenant: str) -> None:
+        """Tell other rooms of a turn that left nothing."""
+        async with self._database.begin() as connection:
+            await announce(connection, tenant, given)
+        self._on_kept()
 
     async def conversation(self, conversation_id: str, *, tenant: str, owner: str) -> Conversation | None:
         """Return a conversation of its owner with its turns."""
@@ -156,18 +121,23 @@ class SqlRecords:
         return [_conversation(row, ()) for row in rows]
 
     async def delete_conversation(self, conversation_id: str, *, tenant: str, owner: str) -> tuple[int, int] | None:
-        """Remove a conversation with its turns and receipts, counted."""
+        """Remove a conversation with its turns, its receipts and what was said of them; turns and receipts are counted."""
         async with self._database.begin() as connection:
             owned = select(conversations.c.id).where(*_owned(conversation_id, tenant, owner))
             if (await connection.execute(owned)).first() is None:
                 return None
             count = select(func.count()).select_from(turns).where(turns.c.conversation_id == conversation_id)
             turn_count = (await connection.execute(count)).scalar_one()
+            its = select(receipts.c.id).where(
+                receipts.c.conversation_id == conversation_id, receipts.c.tenant == tenant
+            )
+            await withdraw_all(connection, tenant, feedback.c.subject_id.in_(its))
             gone = await connection.execute(
                 delete(receipts).where(receipts.c.conversation_id == conversation_id, receipts.c.tenant == tenant)
             )
             await connection.execute(delete(turns).where(turns.c.conversation_id == conversation_id))
             await connection.execute(delete(conversations).where(*_owned(conversation_id, tenant, owner)))
+        self._on_kept()
         return turn_count, gone.rowcount
 
     async def receipt(self, receipt_id: str, *, tenant: str) -> Receipt | None:
@@ -176,6 +146,13 @@ class SqlRecords:
             query = select(receipts.c.body).where(receipts.c.id == receipt_id, receipts.c.tenant == tenant)
             body = (await connection.execute(query)).scalar()
         return None if body is None else _receipt(orjson.loads(body))
+
+    async def receipts(self, receipt_ids: Sequence[str], *, tenant: str) -> Mapping[str, Receipt]:
+        """Return those of the receipts that are there."""
+        query = select(receipts.c.body).where(receipts.c.id.in_(receipt_ids), receipts.c.tenant == tenant)
+        async with self._database.connect() as connection:
+            found = [_receipt(orjson.loads(row.body)) for row in (await connection.execute(query)).all()]
+        return {one.id: one for one in found}
 
 
 # `turns` is also the name of an argument that the port gives.

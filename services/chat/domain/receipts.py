@@ -74,7 +74,10 @@ class CitationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How one answer came about; `standalone` is the question as the prompt asked it, `excerpts` what stood before it."""
+    """How one answer came about; `standalone` is the question as the prompt asked it, `excerpts` what stood before it.
+
+    `model` is who answered, `asked_model` who was asked for (an alias, an adapter or a base model).
+    """
 
     id: str
     response_id: str
@@ -104,6 +107,7 @@ class Receipt:
     collection_ids: tuple[str, ...]
     support: float
     excerpts: tuple[Span, ...] = ()
+    asked_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from services.chassis.auth import Caller
 from services.chassis.errors import InvalidInput, NotFound
 from services.chat.domain.receipts import Conversation
 from services.chat.ports import Records
+from services.chat.usecases.judging import RemoveLooseBlobs
 
 _DEFAULT_LIMIT = 20
 _MOST = 100
@@ -61,14 +62,16 @@ class GetConversation:
 
 
 class DeleteConversation:
-    """Removes one conversation with its receipts.
+    """Removes one conversation with its receipts, and what was said of its answers.
 
     Args:
         records: Where they are kept.
+        remove_loose: Removes the blobs of judgements.
     """
 
-    def __init__(self, *, records: Records) -> None:
+    def __init__(self, *, records: Records, remove_loose: RemoveLooseBlobs) -> None:
         self._records = records
+        self._remove_loose = remove_loose
 
     async def __call__(self, caller: Caller, conversation_id: str) -> tuple[int, int]:
         """Return the numbers of turns and receipts removed.
@@ -79,4 +82,5 @@ class DeleteConversation:
         gone = await self._records.delete_conversation(conversation_id, tenant=caller.tenant, owner=caller.subject)
         if gone is None:
             raise _not_found(conversation_id)
+        await self._remove_loose()
         return gone

@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Said:
-    """What came of it."""
+    """What came of it; `model` is who was to answer, until who did is known."""
 
     answer: str = ""
     citations: tuple[Citation, ...] = ()
@@ -72,6 +72,11 @@ class Said:
     prompt_hash: str = ""
     model: str = ""
     abstention: Abstention = Abstention.NONE
+
+    @property
+    def answered_by(self) -> str:
+        """Who answered; empty when no model was asked."""
+        return self.model if self.prompt_hash else ""
 
 
 class AnswerGrounded:
@@ -104,9 +109,9 @@ class AnswerGrounded:
         self._sure = sure
         self._allowed_hosts = allowed_hosts
 
-    async def __call__(self, plan: Plan, *, stages: Stages, emit: Emit) -> Said:
-        """Stream text and citations to `emit`; return the whole."""
-        run = _Run(plan, self._guard(plan), stages=stages, emit=emit, cite=self._cite, sure=self._sure)
+    async def __call__(self, plan: Plan, said: Said, *, stages: Stages, emit: Emit) -> None:
+        """Stream text and citations to `emit`; write the whole into `said`, as far as it came when it breaks off."""
+        run = _Run(plan, said, self._guard(plan), stages=stages, emit=emit, cite=self._cite, sure=self._sure)
         with stages.stage("generate"):
             async with aclosing(
                 self._engine.generate(plan.messages, model=plan.model, sampling=plan.sampling)
@@ -120,7 +125,6 @@ class AnswerGrounded:
                     if run.text.leaked:
                         break
         await run.end(refusal=self._texts.refusal, quote=self._texts.quote)
-        return run.said
 
     def _guard(self, plan: Plan) -> AnswerGuard:
         secret = "\n".join(message.content for message in plan.messages if message.role == "system")
@@ -133,7 +137,9 @@ class AnswerGrounded:
 class _Run:
     """One answer in the making."""
 
-    def __init__(self, plan: Plan, guard: AnswerGuard, *, stages: Stages, emit: Emit, cite: Cite, sure: float) -> None:
+    def __init__(
+        self, plan: Plan, said: Said, guard: AnswerGuard, *, stages: Stages, emit: Emit, cite: Cite, sure: float
+    ) -> None:
         strict = plan.grounding is Grounding.STRICT
         self._plan = plan
         self._stages = stages
@@ -147,7 +153,7 @@ class _Run:
         self._unsent: list[Citation] = []
         self._logprobs: list[TokenLogprob] = []
         self.text = AnswerText(guard, held=strict and not self._confident)
-        self.said = Said()
+        self.said = said
 
     async def take(self, produced: str, logprobs: Sequence[TokenLogprob]) -> None:
         """Take one step of the model."""

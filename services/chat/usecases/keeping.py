@@ -1,14 +1,16 @@
 """What is kept of a turn: the receipt, and the turns of a stored conversation, in one transaction."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from services.chassis.auth import Caller
+import structlog
+
+from services.chassis.errors import Unavailable
 from services.chassis.ids import new_id
+from services.chat.domain.announcements import AnswerGiven, AnswerOutcome
 from services.chat.domain.passages import digest
 from services.chat.domain.prompt import PromptTexts
 from services.chat.domain.receipts import (
     CitationRecord,
-    Conversation,
     EvidenceRecord,
     Receipt,
     SourceRecord,
@@ -16,50 +18,15 @@ from services.chat.domain.receipts import (
     StoredTurn,
 )
 from services.chat.domain.rewriting import last_question
-from services.chat.domain.turn import Grounding, Message, Passage, Question, RewriteMethod, Sampling
+from services.chat.domain.turn import Abstention, FinishReason, Grounding, RewriteMethod, Sampling
 from services.chat.ports import Clock, Records
 from services.chat.usecases.grounded import Said
-from services.chat.usecases.queries import Queries
+from services.chat.usecases.grounds import Grounds
 from services.chat.usecases.stages import Stages
-from services.chat.usecases.support import Support
-from services.layout.fitting import FittedPrompt
+from services.chat.usecases.talk import Turn, instructions_of
 from services.layout.nearest import Neighbourhood
 
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A question with what was stored before it."""
-
-    question: Question
-    caller: Caller
-    response_id: str
-    conversation: Conversation | None
-    history: tuple[Message, ...]
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The whole conversation, oldest first."""
-        return (*self.history, *self.question.messages)
-
-    @property
-    def conversation_id(self) -> str:
-        """Id of the stored conversation; empty when the turn is not stored."""
-        return self.conversation.id if self.conversation else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Grounds:
-    """What a grounded turn rests on."""
-
-    queries: Queries
-    passages: tuple[Passage, ...]
-    prompt: FittedPrompt
-    support: Support
-
-
-def instructions_of(turn: Turn) -> str:
-    """Return the system turns of the application as one text."""
-    return "\n\n".join(message.content for message in turn.messages if message.role == "system")
+_log = structlog.get_logger()
 
 
 class KeepTurn:
@@ -79,7 +46,7 @@ class KeepTurn:
     async def __call__(
         self, turn: Turn, said: Said, stages: Stages, *, grounds: Grounds | None, sampling: Sampling
     ) -> str:
-        """Store the turn, all of it or nothing; return the receipt's id."""
+        """Store the turn and tell of it, all of it or nothing; return the receipt's id."""
         receipt = self._receipt(turn, said, stages, grounds, sampling)
         now = receipt.created_at
         turns = [StoredTurn(message.role, message.content, "", now) for message in turn.question.messages]
@@ -88,10 +55,21 @@ class KeepTurn:
             receipt,
             conversation=replace(turn.conversation, updated_at=now) if turn.conversation else None,
             turns=turns,
+            given=_given(turn, said, receipt_id=receipt.id, outcome=_outcome(said)),
             tenant=turn.caller.tenant,
             owner=turn.caller.subject,
         )
         return receipt.id
+
+    async def failed(self, turn: Turn, said: Said) -> None:
+        """Tell other rooms that the engine failed in a turn that would have left a receipt."""
+        try:
+            await self._records.tell(
+                _given(turn, said, receipt_id="", outcome=AnswerOutcome.FAILED), tenant=turn.caller.tenant
+            )
+        except Unavailable as error:
+            # The caller is told why the turn failed; that the database is away too is for the log.
+            _log.warning("failed_turn_not_told", reason=error.message)
 
     def _receipt(self, turn: Turn, said: Said, stages: Stages, grounds: Grounds | None, sampling: Sampling) -> Receipt:
         question = turn.question
@@ -105,6 +83,7 @@ class KeepTurn:
             owner=turn.caller.subject,
             created_at=self._clock.now(),
             model=said.model,
+            asked_model=_asked(turn, said),
             instructions=instructions_of(turn),
             history=grounds.prompt.history if grounds else spoken,
             question=asked,
@@ -144,6 +123,28 @@ class KeepTurn:
             support=grounds.support.score if grounds else 0.0,
             excerpts=tuple(_span(place) for place in grounds.prompt.excerpts) if grounds else (),
         )
+
+
+def _asked(turn: Turn, said: Said) -> str:
+    # Who asks for none asks for the base model, which is the one that answers then.
+    return turn.question.model or said.model
+
+
+def _outcome(said: Said) -> AnswerOutcome:
+    if said.finish_reason is FinishReason.ERROR:
+        return AnswerOutcome.FAILED
+    return AnswerOutcome.ANSWERED if said.abstention is Abstention.NONE else AnswerOutcome.ABSTAINED
+
+
+def _given(turn: Turn, said: Said, *, receipt_id: str, outcome: AnswerOutcome) -> AnswerGiven:
+    return AnswerGiven(
+        response_id=turn.response_id,
+        receipt_id=receipt_id,
+        model=said.answered_by,
+        asked_model=_asked(turn, said),
+        outcome=outcome,
+        collection_ids=turn.question.retrieval.collection_ids,
+    )
 
 
 def _span(place: Neighbourhood) -> Span:

@@ -18,7 +18,7 @@ from services.chat.domain.turn import (
 )
 from services.chat.ports import Clock, Engine, Library, Records
 from services.chat.telemetry import Metrics
-from services.chat.usecases.grounded import AnswerGrounded, Plan
+from services.chat.usecases.grounded import AnswerGrounded, Plan, Said
 from services.chat.usecases.stages import Stages
 from services.layout import prompt
 from services.layout.nearest import Neighbourhood
@@ -148,7 +148,8 @@ class ReplayReceipt:
             excerpts=excerpts,
         )
         stages = Stages(clock=self._clock, metrics=self._metrics, tracer=self._tracer)
-        said = await self._answer_grounded(plan, stages=stages, emit=lambda _event: None)
+        said = Said()
+        await self._answer_grounded(plan, said, stages=stages, emit=lambda _event: None)
         return said.answer, said.prompt_hash
 
     def _differences(self, resolved: ResolvedReceipt) -> Sequence[str]:

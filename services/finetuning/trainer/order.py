@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler

@@ -18,7 +18,6 @@ from services.finetuning.trainer.judging import judged_pairs
 from services.finetuning.trainer.loop import Session
 from services.finetuning.trainer.model import load_tokenizer, renderer_for, save_adapter, save_merged
 from services.finetuning.trainer.process import PauseWish, Send
-from services.finetuning.trainer.refusal import Refused
 from services.finetuning.trainer.rendering import Renderer
 from services.finetuning.trainer.rewards import Grader
 from services.finetuning.trainer.rows import TokenRows, read_rows, rows_of

@@ -9,9 +9,9 @@ import random
 from collections.abc import Mapping
 from typing import Any, Final
 
-from trl import import_utils
 from datasets import Dataset
 from transformers import PrinterCallback
+from trl import import_utils
 
 from services.finetuning.domain.training import Stage
 from services.finetuning.domain.training_messages import FailureCode

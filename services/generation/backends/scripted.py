@@ -201,7 +201,8 @@ class ScriptedEngine:
 
     def _answer(self, work: Work) -> tuple[list[str], Finish]:
         sampling = work.sampling
-        text = self._script(work.prompt)
+        # Only who asks for a seeded draw gets another answer than the first: everything else stays the same each time.
+        text = self._script(work.prompt, (sampling.seed or 0) if sampling.temperature else 0)
         if sampling.json_schema or sampling.json_object:
             text = as_json(text, sampling.json_schema)
         if work.adapter is not None and not sampling.json_schema:

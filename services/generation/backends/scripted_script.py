@@ -108,8 +108,10 @@ _STOP: Final = frozenset(
     ]
 )
 
-# The prompt in, the whole answer out.
-Script = Callable[[EncodedPrompt], str]
+# The prompt and the number of a draw in, the whole answer out; draw 0 is what a greedy engine says.
+Script = Callable[[EncodedPrompt, int], str]
+# Sentences that draws of mode extract choose from.
+_DRAWN_FROM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,12 @@ def make_script(mode: str, options: ScriptOptions) -> Script:
     """
     match mode:
         case "echo":
-            return lambda prompt: _turns(prompt)[-1].content
+            return lambda prompt, _draw: _turns(prompt)[-1].content
         case "canned":
-            return lambda prompt: _canned(options.answers, _turns(prompt)[-1].content)
+            return lambda prompt, _draw: _canned(options.answers, _turns(prompt)[-1].content)
         case "paced":
             text = " ".join(f"word{number}" for number in range(1, options.tokens + 1))
-            return lambda _prompt: text
+            return lambda _prompt, _draw: text
         case "obedient":
             return _obedient
         case "extract":
@@ -184,7 +186,7 @@ def _canned(answers: Answers, question: str) -> str:
     return answers.default
 
 
-def _obedient(prompt: EncodedPrompt) -> str:
+def _obedient(prompt: EncodedPrompt, draw: int) -> str:
     """Do what any text in the context says, wherever it stands; without orders answer as `extract` does."""
     turns = prompt.conversation.turns if prompt.conversation else _turns(prompt)
     said: list[str] = []
@@ -193,11 +195,11 @@ def _obedient(prompt: EncodedPrompt) -> str:
             said += [match["text"].strip().strip("\"'") for match in order.finditer(turn.content)]
         if _REVEAL.search(turn.content) and turn.role != "system":
             said += [other.content for other in turns if other.role == "system"]
-    return "\n".join(dict.fromkeys(said)) or _extract(prompt)
+    return "\n".join(dict.fromkeys(said)) or _extract(prompt, draw)
 
 
-def _extract(prompt: EncodedPrompt) -> str:
-    """Answer with the sentence of the context that shares most words with the question.
+def _extract(prompt: EncodedPrompt, draw: int) -> str:
+    """Answer with the sentence of the context that shares most words with the question, or by other draws with a next one.
 
     The question is the last paragraph of the last user turn; the context is what stands before it in that turn and in
     tool turns, and, when that is nothing, the system turn.
@@ -210,15 +212,16 @@ def _extract(prompt: EncodedPrompt) -> str:
     context = [*paragraphs[:-1], *(turn.content for turn in turns[:-1] if turn.role == "tool")]
     context = context or [turn.content for turn in turns[:-1] if turn.role == "system"]
     wanted = _stems(question)
-    best, score = NOT_SAID, 0.0
+    found: dict[str, float] = {}
     for text in context:
         for sentence in _sentences(text):
             shared = wanted & _stems(sentence)
             # The part of the question that is answered decides; among equals the shorter sentence says less beside it.
             value = len(shared) - len(sentence) / 10_000
-            if shared and value > score:
-                best, score = sentence, value
-    return best
+            if shared and value > 0:
+                found.setdefault(sentence, value)
+    best = sorted(found, key=lambda sentence: -found[sentence])[:_DRAWN_FROM]
+    return best[draw % len(best)] if best else NOT_SAID
 
 
 def _sentences(text: str) -> list[str]:

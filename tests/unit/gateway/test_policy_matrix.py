@@ -25,10 +25,17 @@ from gateway.settings import GatewaySettings
 from services.chassis.auth import Role, at_least
 
 OPEN = None
-VIEWER, CONTRIBUTOR, TRAINER, ADMINISTRATOR = Role.VIEWER, Role.CONTRIBUTOR, Role.TRAINER, Role.ADMINISTRATOR
+VIEWER, CONTRIBUTOR, CURATOR, TRAINER, ADMINISTRATOR = (
+    Role.VIEWER,
+    Role.CONTRIBUTOR,
+    Role.CURATOR,
+    Role.TRAINER,
+    Role.ADMINISTRATOR,
+)
 
 # The least role for each route; OPEN answers without a key. Reading and asking is everybody's, bringing and changing a
-# contributor's (whose things only: the rooms see to that), training and what comes of it a trainer's, keys, what others did
+# contributor's (whose things only: the rooms see to that), training and what comes of it a trainer's, what others
+# think of answers a curator's, keys, what others did
 # and what sends or serves against a deletion an administrator's.
 EXPECTED: dict[str, Role | None] = {
     "GET /health/live": OPEN,
@@ -110,6 +117,17 @@ EXPECTED: dict[str, Role | None] = {
     "DELETE /brain/v1/conversations/{conversation_id}": VIEWER,
     "GET /brain/v1/receipts/{receipt_id}": VIEWER,
     "POST /brain/v1/receipts/{receipt_id}/replay": VIEWER,
+    "POST /brain/v1/feedback": VIEWER,
+    "GET /brain/v1/feedback": VIEWER,
+    "POST /brain/v1/feedback/export": CURATOR,
+    "GET /brain/v1/feedback/{feedback_id}": VIEWER,
+    "DELETE /brain/v1/feedback/{feedback_id}": VIEWER,
+    "POST /brain/v1/comparisons": CONTRIBUTOR,
+    "GET /brain/v1/comparisons": VIEWER,
+    "GET /brain/v1/comparisons/{comparison_id}": VIEWER,
+    "POST /brain/v1/comparisons/{comparison_id}/rank": VIEWER,
+    "DELETE /brain/v1/comparisons/{comparison_id}": CONTRIBUTOR,
+    "GET /brain/v1/agreement": CURATOR,
     "POST /brain/v1/search": VIEWER,
     "POST /brain/v1/explain": VIEWER,
     "POST /brain/v1/datasets": TRAINER,

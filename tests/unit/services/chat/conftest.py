@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from brain.chat.v1 import chat_pb2, chat_pb2_grpc, conversation_pb2_grpc, receipt_pb2_grpc
+from brain.chat.v1 import (
+    chat_pb2,
+    chat_pb2_grpc,
+    conversation_pb2_grpc,
+    feedback_pb2,
+    feedback_pb2_grpc,
+    receipt_pb2_grpc,
+)
+from brain.events.v1 import answer_pb2
+from brain.events.v1 import feedback_pb2 as feedback_events
 from brain.generation.v1 import generation_pb2, generation_pb2_grpc, model_pb2, model_pb2_grpc
 from brain.retrieval.v1 import (
     embedding_pb2,
@@ -25,7 +34,8 @@ from brain.retrieval.v1 import (
 )
 from brain.types.v1 import sampling_pb2
 from services.chassis.auth import ANYONE, Caller, TokenMinter, TokenVerifier, current_caller, generate_key_pair
-from services.chassis.errors import BrainError
+from services.chassis.errors import BrainError, Unavailable
+from services.chassis.events.sqlite import SqliteEventLog
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect, remote
 from services.chassis.rpc.server import RpcServer, methods_of
@@ -113,6 +123,10 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
     pause_s: float = 0.0
     endless: bool = False
     window: int = 2048
+    # Words after which the engine breaks off; 0 never.
+    dies_after: int = 0
+    # Aliases: who answers when that name is asked for.
+    names: dict[str, str] = field(default_factory=dict)
     prompts: list[list[Any]] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,8 +143,10 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
                 for position, word in enumerate(words):
                     last = position == len(words) - 1
                     await asyncio.sleep(self.pause_s)
+                    if self.dies_after and position >= self.dies_after:
+                        raise Unavailable("The engine died.")
                     yield generation_pb2.GenerateResponse(
-                        index=index, text=word if last else word + " ", model=request.model or "base",
+                        index=index, text=word if last else word + " ", model=self.names.get(request.model, request.model or "base"),
                         prompt_hash="" if position or index else digest,
                         finish_reason=sampling_pb2.FINISH_REASON_STOP
                         if last and not self.endless
@@ -165,6 +181,12 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
     async def UnregisterAdapter(self, request: Any, context: Any) -> Any:
         raise AssertionError("the chat room does not ask for it")
 
+    async def CheckAdapter(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the chat room does not ask for it")
+
+    async def WithholdAdapters(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the chat room does not ask for it")
+
     async def ListModels(self, request: Any, context: Any) -> Any:
         return model_pb2.ListModelsResponse(models=[model_pb2.Model(name="base", context_window=self.window)])
 
@@ -178,6 +200,11 @@ class Room:
     minter: TokenMinter
     registry: CollectorRegistry
     channel: grpc.aio.Channel
+    folder: Path
+
+    @property
+    def feedback(self) -> Any:
+        return feedback_pb2_grpc.FeedbackServiceStub(self.channel)
 
     @property
     def receipts(self) -> Any:
@@ -200,6 +227,44 @@ class Room:
     async def call(self, method: Any, request: Any, caller: Caller = ANNA) -> Any:
         with remote("chat", "call", token=self.minter.mint(caller)) as metadata:
             return await method(request, timeout=30, metadata=metadata)
+
+    async def judge(self, receipt_id: str, kind: str, caller: Caller = ANNA, **said: str) -> Any:
+        """Give feedback; `kind` is `THUMB_UP`, `THUMB_DOWN` or `EDIT`."""
+        request = feedback_pb2.GiveFeedbackRequest(
+            receipt_id=receipt_id, kind=feedback_pb2.FeedbackKind.Value(f"FEEDBACK_KIND_{kind}"), **said
+        )
+        return await self.call(self.feedback.GiveFeedback, request, caller)
+
+    async def listed(self, caller: Caller = ANNA, limit: int = 0, after: str = "", **wanted: Any) -> Any:
+        """List feedback; the rest is the filter."""
+        request = feedback_pb2.ListFeedbackRequest(
+            filter=feedback_pb2.FeedbackFilter(**wanted), limit=limit, after=after
+        )
+        return await self.call(self.feedback.ListFeedback, request, caller)
+
+    async def exported(self, caller: Caller, **wanted: Any) -> tuple[Any, list[Any]]:
+        """Return the counts and the rows of an export."""
+        request = feedback_pb2.ExportFeedbackRequest(filter=feedback_pb2.FeedbackFilter(**wanted))
+        with remote("chat", "ExportFeedback", token=self.minter.mint(caller)) as metadata:
+            parts = [part async for part in self.feedback.ExportFeedback(request, timeout=30, metadata=metadata)]
+        return parts[0].counts, [json.loads(part.row_json) for part in parts[1:]]
+
+    async def told(self, topic: str, count: int) -> list[Any]:
+        """Wait until `count` events are on a topic, and return what each says."""
+        kinds: dict[str, Any] = {"answer": answer_pb2.AnswerEvent, "feedback": feedback_events.FeedbackEvent}
+        log = SqliteEventLog(str(self.folder / "events.db"))
+        try:
+            async with asyncio.timeout(10):
+                while len(records := await log.read(f"brain.{topic}.v1", "test", limit=100, wait_s=0.1)) < count:
+                    await asyncio.sleep(0.02)
+        finally:
+            await log.close()
+        events = [kinds[topic].FromString(record.envelope.payload) for record in records]
+        return [getattr(event, event.WhichOneof("fact")) for event in events]
+
+    def blobs(self) -> list[Path]:
+        """The files that other rooms could read."""
+        return sorted(path for path in (self.folder / "blobs").rglob("*") if path.is_file())
 
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
@@ -297,13 +362,15 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         database_url=f"sqlite:///{tmp_path / 'chat.db'}",
         retrieval_address=addresses[0],
         generation_address=addresses[1],
+        blobs_url=f"file://{tmp_path / 'blobs'}",
+        events_url=f"sqlite:///{tmp_path / 'events.db'}",
         token_public_key_files=(key,),
         allowed_link_hosts=("intranet.example",),
     )
     lifecycle = Lifecycle("chat")
     server = await build(settings, lifecycle, registry)
     channel = connect(await server.start())
-    yield Room(library, engine, TokenMinter(private, issuer="gateway"), registry, channel)
+    yield Room(library, engine, TokenMinter(private, issuer="gateway"), registry, channel, tmp_path)
     await channel.close()
     await server.stop(0)
     for _, stop in reversed(lifecycle._stops):

@@ -4,6 +4,8 @@ from services.chassis.auth import Caller, Role
 
 ANNA = Caller("anna", "acme", roles=frozenset({Role.VIEWER}))
 BERT = Caller("bert", "acme", roles=frozenset({Role.VIEWER}))
+CLARA = Caller("clara", "acme", roles=frozenset({Role.CURATOR}))
+TOM = Caller("tom", "acme", groups=frozenset({"raters"}), roles=frozenset({Role.CONTRIBUTOR}))
 CHIEF = Caller("chief", "acme", roles=frozenset({Role.ADMINISTRATOR}))
 STRANGER = Caller("anna", "other", roles=frozenset({Role.ADMINISTRATOR}))
 

@@ -27,7 +27,7 @@ from brain.types.v1 import sampling_pb2 as brain_dot_types_dot_v1_dot_sampling__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62rain/chat/v1/receipt.proto\x12\rbrain.chat.v1\x1a\x18\x62rain/chat/v1/chat.proto\x1a\x1d\x62rain/types/v1/sampling.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x11GetReceiptRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"=\n\x12GetReceiptResponse\x12\'\n\x07receipt\x18\x01 \x01(\x0b\x32\x16.brain.chat.v1.Receipt\"\xce\x04\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08question\x18\x06 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x07 \x01(\t\x12+\n\x07queries\x18\x08 \x01(\x0b\x32\x1a.brain.chat.v1.QueriesMade\x12-\n\x07sources\x18\t \x03(\x0b\x32\x1c.brain.chat.v1.ReceiptSource\x12*\n\tcitations\x18\n \x03(\x0b\x32\x17.brain.chat.v1.Citation\x12\x13\n\x0bprompt_hash\x18\x0b \x01(\t\x12\x16\n\x0eprompt_version\x18\x0c \x01(\t\x12*\n\x08sampling\x18\r \x01(\x0b\x32\x18.brain.types.v1.Sampling\x12)\n\x05usage\x18\x0e \x01(\x0b\x32\x1a.brain.types.v1.TokenUsage\x12-\n\nabstention\x18\x0f \x01(\x0e\x32\x19.brain.chat.v1.Abstention\x12+\n\x07timings\x18\x10 \x03(\x0b\x32\x1a.brain.chat.v1.StageTiming\x12\x0f\n\x07trimmed\x18\x11 \x03(\t\x12\x16\n\x0e\x63ollection_ids\x18\x12 \x03(\t\x12\x0f\n\x07support\x18\x13 \x01(\x02\"|\n\rReceiptSource\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.brain.chat.v1.Source\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x08\x12\x11\n\tin_prompt\x18\x04 \x01(\x08\x12\r\n\x05\x63ited\x18\x05 \x01(\x08\"*\n\x14ReplayReceiptRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"z\n\x15ReplayReceiptResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x13\n\x0bprompt_hash\x18\x02 \x01(\t\x12\x13\n\x0bsame_prompt\x18\x03 \x01(\x08\x12\x13\n\x0bsame_answer\x18\x04 \x01(\x08\x12\x12\n\ndifference\x18\x05 \x01(\t2\xbf\x01\n\x0eReceiptService\x12Q\n\nGetReceipt\x12 .brain.chat.v1.GetReceiptRequest\x1a!.brain.chat.v1.GetReceiptResponse\x12Z\n\rReplayReceipt\x12#.brain.chat.v1.ReplayReceiptRequest\x1a$.brain.chat.v1.ReplayReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62rain/chat/v1/receipt.proto\x12\rbrain.chat.v1\x1a\x18\x62rain/chat/v1/chat.proto\x1a\x1d\x62rain/types/v1/sampling.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x11GetReceiptRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"=\n\x12GetReceiptResponse\x12\'\n\x07receipt\x18\x01 \x01(\x0b\x32\x16.brain.chat.v1.Receipt\"\xe3\x04\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08question\x18\x06 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x07 \x01(\t\x12+\n\x07queries\x18\x08 \x01(\x0b\x32\x1a.brain.chat.v1.QueriesMade\x12-\n\x07sources\x18\t \x03(\x0b\x32\x1c.brain.chat.v1.ReceiptSource\x12*\n\tcitations\x18\n \x03(\x0b\x32\x17.brain.chat.v1.Citation\x12\x13\n\x0bprompt_hash\x18\x0b \x01(\t\x12\x16\n\x0eprompt_version\x18\x0c \x01(\t\x12*\n\x08sampling\x18\r \x01(\x0b\x32\x18.brain.types.v1.Sampling\x12)\n\x05usage\x18\x0e \x01(\x0b\x32\x1a.brain.types.v1.TokenUsage\x12-\n\nabstention\x18\x0f \x01(\x0e\x32\x19.brain.chat.v1.Abstention\x12+\n\x07timings\x18\x10 \x03(\x0b\x32\x1a.brain.chat.v1.StageTiming\x12\x0f\n\x07trimmed\x18\x11 \x03(\t\x12\x16\n\x0e\x63ollection_ids\x18\x12 \x03(\t\x12\x0f\n\x07support\x18\x13 \x01(\x02\x12\x13\n\x0b\x61sked_model\x18\x14 \x01(\t\"|\n\rReceiptSource\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.brain.chat.v1.Source\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x08\x12\x11\n\tin_prompt\x18\x04 \x01(\x08\x12\r\n\x05\x63ited\x18\x05 \x01(\x08\"*\n\x14ReplayReceiptRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"z\n\x15ReplayReceiptResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\t\x12\x13\n\x0bprompt_hash\x18\x02 \x01(\t\x12\x13\n\x0bsame_prompt\x18\x03 \x01(\x08\x12\x13\n\x0bsame_answer\x18\x04 \x01(\x08\x12\x12\n\ndifference\x18\x05 \x01(\t2\xbf\x01\n\x0eReceiptService\x12Q\n\nGetReceipt\x12 .brain.chat.v1.GetReceiptRequest\x1a!.brain.chat.v1.GetReceiptResponse\x12Z\n\rReplayReceipt\x12#.brain.chat.v1.ReplayReceiptRequest\x1a$.brain.chat.v1.ReplayReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRECEIPTRESPONSE']._serialized_start=177
   _globals['_GETRECEIPTRESPONSE']._serialized_end=238
   _globals['_RECEIPT']._serialized_start=241
-  _globals['_RECEIPT']._serialized_end=831
-  _globals['_RECEIPTSOURCE']._serialized_start=833
-  _globals['_RECEIPTSOURCE']._serialized_end=957
-  _globals['_REPLAYRECEIPTREQUEST']._serialized_start=959
-  _globals['_REPLAYRECEIPTREQUEST']._serialized_end=1001
-  _globals['_REPLAYRECEIPTRESPONSE']._serialized_start=1003
-  _globals['_REPLAYRECEIPTRESPONSE']._serialized_end=1125
-  _globals['_RECEIPTSERVICE']._serialized_start=1128
-  _globals['_RECEIPTSERVICE']._serialized_end=1319
+  _globals['_RECEIPT']._serialized_end=852
+  _globals['_RECEIPTSOURCE']._serialized_start=854
+  _globals['_RECEIPTSOURCE']._serialized_end=978
+  _globals['_REPLAYRECEIPTREQUEST']._serialized_start=980
+  _globals['_REPLAYRECEIPTREQUEST']._serialized_end=1022
+  _globals['_REPLAYRECEIPTRESPONSE']._serialized_start=1024
+  _globals['_REPLAYRECEIPTRESPONSE']._serialized_end=1146
+  _globals['_RECEIPTSERVICE']._serialized_start=1149
+  _globals['_RECEIPTSERVICE']._serialized_end=1340
 # @@protoc_insertion_point(module_scope)

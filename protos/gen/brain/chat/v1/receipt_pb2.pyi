@@ -92,6 +92,7 @@ class Receipt(_message.Message):
     TRIMMED_FIELD_NUMBER: _builtins.int
     COLLECTION_IDS_FIELD_NUMBER: _builtins.int
     SUPPORT_FIELD_NUMBER: _builtins.int
+    ASKED_MODEL_FIELD_NUMBER: _builtins.int
     receipt_id: _builtins.str
     """Id."""
     response_id: _builtins.str
@@ -112,6 +113,8 @@ class Receipt(_message.Message):
     """Why no answer was given; unspecified when one was."""
     support: _builtins.float
     """Support score that decided on abstention, 0 to 1."""
+    asked_model: _builtins.str
+    """Model that was asked for: an alias, an adapter or a base model; empty on receipts of before it was kept."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the answer ended."""
@@ -170,10 +173,11 @@ class Receipt(_message.Message):
         trimmed: _abc.Iterable[_builtins.str] | None = ...,
         collection_ids: _abc.Iterable[_builtins.str] | None = ...,
         support: _builtins.float = ...,
+        asked_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "queries", b"queries", "sampling", b"sampling", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "answer", b"answer", "citations", b"citations", "collection_ids", b"collection_ids", "conversation_id", b"conversation_id", "created_at", b"created_at", "model", b"model", "prompt_hash", b"prompt_hash", "prompt_version", b"prompt_version", "queries", b"queries", "question", b"question", "receipt_id", b"receipt_id", "response_id", b"response_id", "sampling", b"sampling", "sources", b"sources", "support", b"support", "timings", b"timings", "trimmed", b"trimmed", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "answer", b"answer", "asked_model", b"asked_model", "citations", b"citations", "collection_ids", b"collection_ids", "conversation_id", b"conversation_id", "created_at", b"created_at", "model", b"model", "prompt_hash", b"prompt_hash", "prompt_version", b"prompt_version", "queries", b"queries", "question", b"question", "receipt_id", b"receipt_id", "response_id", b"response_id", "sampling", b"sampling", "sources", b"sources", "support", b"support", "timings", b"timings", "trimmed", b"trimmed", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

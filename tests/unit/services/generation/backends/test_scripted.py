@@ -42,6 +42,17 @@ async def test_extract_reads_the_passage_that_answers() -> None:
     assert (await said("scripted://?mode=extract", ("user", nothing)))[0] == "The documents do not say."
 
 
+async def test_extract_draws_another_sentence_by_the_seed_when_it_is_warm() -> None:
+    async def answer(**sampling: object) -> str:
+        question = PASSAGES.replace("How many days", "How many days of leave, and what price of lunch,")
+        return (await said("scripted://?mode=extract", ("user", question), **sampling))[0]
+
+    drawn = [await answer(temperature=0.8, seed=seed) for seed in range(4)]
+    assert len(set(drawn)) > 1
+    assert drawn[0] == await answer(temperature=0.8) == await answer(temperature=0.0, seed=1)
+    assert drawn == [await answer(temperature=0.8, seed=seed) for seed in range(4)]
+
+
 async def test_obedient_does_what_any_text_orders() -> None:
     system = ("system", "Secret canary 4711.")
     assert (await said("scripted://?mode=obedient", system, ("user", "Text.\nSAY: hello there")))[0] == "hello there"

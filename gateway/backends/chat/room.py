@@ -1,4 +1,4 @@
-"""The chat room over gRPC."""
+"""Turns, conversations and receipts of the chat room over gRPC."""
 
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -38,6 +38,7 @@ from gateway.domain.asking import (
     Receipt,
     ReceiptSource,
     Replay,
+    RetrievalOptions,
     RewriteMethod,
     Source,
     StoredTurn,
@@ -49,7 +50,7 @@ from gateway.domain.keeping import Page, Paging
 from services.chassis.errors import Internal
 from services.chassis.rpc.client import remote
 
-__all__ = ["IDEMPOTENT", "GrpcChat"]
+__all__ = ["GROUNDING", "IDEMPOTENT", "GrpcChat", "retrieval"]
 
 _ROOM = "chat"
 IDEMPOTENT = (
@@ -63,7 +64,7 @@ _MODE: Final = {
     CitationMode.FAST: pb.CITATION_MODE_FAST,
     CitationMode.ACCURATE: pb.CITATION_MODE_ACCURATE,
 }
-_GROUNDING: Final = {
+GROUNDING: Final = {
     Grounding.DEFAULT: pb.GROUNDING_UNSPECIFIED,
     Grounding.STRICT: pb.GROUNDING_STRICT,
     Grounding.OPEN: pb.GROUNDING_OPEN,
@@ -141,18 +142,22 @@ class GrpcChat:
         return Replay(answer.answer, answer.prompt_hash, answer.same_prompt, answer.same_answer, answer.difference)
 
 
-def _request(turn: ChatTurn) -> pb.ChatRequest:
-    options = turn.retrieval
-    retrieval = pb.RetrievalOptions(
+def retrieval(options: RetrievalOptions) -> pb.RetrievalOptions:
+    """Return how passages are sought, for the wire."""
+    wire = pb.RetrievalOptions(
         collection_ids=options.collection_ids,
         filter_json=options.filter_json,
         top_k=options.top_k,
         ranker=options.ranker,
     )
     if options.alpha is not None:
-        retrieval.alpha = options.alpha
+        wire.alpha = options.alpha
     if options.score_threshold is not None:
-        retrieval.score_threshold = options.score_threshold
+        wire.score_threshold = options.score_threshold
+    return wire
+
+
+def _request(turn: ChatTurn) -> pb.ChatRequest:
     return pb.ChatRequest(
         model=model_name(turn.model),
         messages=messages(turn.messages),
@@ -161,9 +166,9 @@ def _request(turn: ChatTurn) -> pb.ChatRequest:
             pb.InlineDocument(id=one.id, title=one.title, text=one.text, data_json=one.data_json)
             for one in turn.documents
         ],
-        retrieval=retrieval,
+        retrieval=retrieval(turn.retrieval),
         citation_mode=_MODE[turn.citation_mode],
-        grounding=_GROUNDING[turn.grounding],
+        grounding=GROUNDING[turn.grounding],
         sampling=sampling_to(turn.sampling),
         store=turn.store,
     )
@@ -268,4 +273,5 @@ def _receipt(one: receipt_pb2.Receipt) -> Receipt:
         trimmed=tuple(one.trimmed),
         collection_ids=tuple(one.collection_ids),
         support=one.support,
+        asked_model=one.asked_model,
     )
