@@ -1,6 +1,7 @@
-"""Training in a process of its own, spawned and never forked: CUDA cannot be used in a fork, and what is killed is free.
+"""Trains in a process of its own, started as a clean program: CUDA cannot be used again in a fork, nor gRPC.
 
-The child writes its messages on standard output, a line each, and its log on standard error. It ends with its parent.
+The child ends with this process, is ended with the task that waits for it, and says everything it has to say on its
+standard output, one message a line.
 """
 
 import asyncio
@@ -9,14 +10,15 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import structlog
 
-from services.chassis.errors import BrainError, Internal, InvalidInput, TooLarge, Unavailable
-from services.finetuning.domain.training import TrainingPlan
+from services.chassis.errors import Internal, InvalidInput, Unavailable
+from services.finetuning.domain.training import TrainingPlan, newest_checkpoint
 from services.finetuning.domain.training_messages import (
     DryRun,
     Failed,
@@ -26,142 +28,168 @@ from services.finetuning.domain.training_messages import (
     Paused,
     decode,
 )
+from services.finetuning.ports.training import OnMessage
 
-__all__ = ["ProcessTrainer"]
+__all__ = ["TrainerProcess"]
 
 _log = structlog.get_logger()
 
 _MODULE: Final = "services.finetuning.trainer"
-# How long a dry run takes steps; loading comes on top.
-_DRY_RUN_S: Final = 10.0
-# A trainer stands back for whoever answers callers on the same machine.
-_NICE: Final = 5
-# How long an ended child's group gets before it is killed.
-_GRACE_S: Final = 5.0
-_LOG_CHARS: Final = 4000
-# A line of messages is short; one longer than this is none.
-_MAX_LINE: Final = 1 << 20
-
-
-class ProcessTrainer:
-    """Trains in child processes.
-
-    Args:
-        environment: Variables that a child inherits; the libraries' own are added.
-        python: Interpreter to start.
-    """
-
-    def __init__(self, *, environment: Mapping[str, str], python: str = sys.executable) -> None:
-        self._python = python
-        self._environment = dict(environment) | {
-            "PYTHONUNBUFFERED": "1",
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-
-    @contextlib.asynccontextmanager
-    async def run(self, plan: TrainingPlan, *, resume_from: Path | None) -> AsyncIterator["_Child"]:
-        """Begin to train; leaving the block kills what still runs."""
-        arguments = [] if resume_from is None else ["--resume", str(resume_from)]
-        async with self._started(plan, arguments) as child:
-            yield child
-
-    async def measure(self, plan: TrainingPlan) -> DryRun:
-        """Take a few steps on a plan's rows, and estimate the whole."""
-        async with self._started(plan, ["--dry-run", str(_DRY_RUN_S)]) as child:
-            found = [message async for message in child.messages() if isinstance(message, DryRun)]
-            if not found:
-                await child.outcome()
-                raise Internal("The dry run said nothing.", private=child.log())
-            return found[0]
-
-    @contextlib.asynccontextmanager
-    async def _started(self, plan: TrainingPlan, arguments: list[str]) -> AsyncIterator["_Child"]:
-        path = plan.work / "plan.json"
-        path.write_text(plan.to_json(), encoding="utf-8")
-        with tempfile.TemporaryFile(dir=plan.work) as log:
-            process = await asyncio.create_subprocess_exec(
-                *(self._python, "-m", _MODULE, str(path), "--parent", str(os.getpid()), "--nice", str(_NICE)),
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                # A group of its own, so that what libraries start ends with it.
-                start_new_session=True,
-                env=self._environment,
-                limit=_MAX_LINE,
-            )
-            try:
-                yield _Child(process, log)
-            finally:
-                await _end(process)
-
-
-class _Child:
-    """A trainer that runs."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
-        self._process = process
-        self._log = log
-        self._last: Message | None = None
-
-    async def messages(self) -> AsyncIterator[Message]:
-        """Yield what it says, until it ends."""
-        stream = self._process.stdout
-        assert stream is not None
-        while line := await stream.readline():
-            try:
-                message = decode(line)
-            except ValueError as error:
-                raise Internal("The trainer said something that is no message.", private=repr(error)) from error
-            self._last = message
-            yield message
-
-    async def outcome(self) -> Finished | Paused:
-        """Return how it ended."""
-        code = await self._process.wait()
-        if isinstance(self._last, Finished | Paused):
-            return self._last
-        if isinstance(self._last, Failed):
-            raise _refusal(self._last, self.log())
-        raise Unavailable("The trainer ended unexpectedly.", private=f"exit {code}: {self.log()}", retry_after_s=1.0)
-
-    def pause(self) -> None:
-        """Have it stop at its next step."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-
-    def log(self) -> str:
-        """Return the last of what it logged."""
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_CHARS))
-        return self._log.read().decode(errors="replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a child and whatever it started; one that has ended is left."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), _GRACE_S)
-
-
-def _refusal(failed: Failed, log: str) -> BrainError:
-    _log.warning("training_refused", code=failed.code.value)
-    if failed.code is FailureCode.OUT_OF_MEMORY:
-        return TooLarge(failed.message, param="batch_size", private=log)
-    if failed.code.is_callers:
-        return InvalidInput(failed.message, param=_PARAMS.get(failed.code), private=log)
-    return Internal(failed.message, private=log)
-
-
-_PARAMS: Final[Mapping[FailureCode, str]] = {
+# A message holds numbers and paths; one of this length is none.
+_LINE_BYTES: Final = 1 << 20
+# What is kept of the child's standard error, for the log.
+_TAIL_BYTES: Final = 8192
+# Which field of a request a failure is about.
+_FIELDS: Final[Mapping[FailureCode, str]] = {
     FailureCode.INVALID_TRAINING_FILE: "training_file",
     FailureCode.INVALID_VALIDATION_FILE: "validation_file",
     FailureCode.INVALID_MODEL: "model",
-    FailureCode.INVALID_SETTING: "hyperparameters",
-    FailureCode.LOSS_NOT_FINITE: "learning_rate_multiplier",
-    FailureCode.TOO_FEW_USABLE_PAIRS: "constitution",
+    FailureCode.TOO_FEW_USABLE_PAIRS: "judge_model",
 }
+
+
+class TrainerProcess:
+    """Starts a process for each plan.
+
+    Args:
+        environment: The child's environment; what the training itself needs is put over it.
+        threads: Threads of the arithmetic. More than free cores make it several times slower.
+        nice: How much the child stands back for other processes, 0 to 19.
+        grace_s: Seconds that a child which is to end has before it is killed.
+        command: Program that the plan is given to; another one for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        threads: int = 1,
+        nice: int = 10,
+        grace_s: float = 5.0,
+        command: Sequence[str] = (sys.executable, "-m", _MODULE),
+    ) -> None:
+        self._environment = {
+            **environment,
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            # Everything lies on this machine; nothing is fetched, and nobody is told.
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+        }
+        self._nice = nice
+        self._grace_s = grace_s
+        self._command = tuple(command)
+
+    async def train(
+        self, plan: TrainingPlan, *, resume_from: Path | None, on_message: OnMessage, pause: asyncio.Event
+    ) -> Finished | Paused:
+        """Train, and return how it ended."""
+        arguments = [] if resume_from is None else ["--resume", str(resume_from)]
+        last = await self._run(plan, arguments, on_message, pause)
+        if isinstance(last, Finished | Paused):
+            return last
+        raise Internal("The training ended without a result.", private=f"last message: {last!r}")
+
+    async def measure(self, plan: TrainingPlan, *, budget_s: float) -> DryRun:
+        """Take a few steps on the plan's own rows, write nothing, and return what they showed."""
+        last = await self._run(plan, ["--dry-run", str(budget_s)], _unheard, asyncio.Event())
+        if isinstance(last, DryRun):
+            return last
+        raise Internal("The measuring ended without a result.", private=f"last message: {last!r}")
+
+    def newest_checkpoint(self, plan: TrainingPlan) -> Path | None:
+        """Return the newest whole checkpoint in the plan's work folder; None when there is none."""
+        return newest_checkpoint(plan.checkpoints.iterdir()) if plan.checkpoints.is_dir() else None
+
+    async def _run(
+        self, plan: TrainingPlan, arguments: Sequence[str], on_message: OnMessage, pause: asyncio.Event
+    ) -> Message | None:
+        with tempfile.TemporaryDirectory(prefix="training-plan-") as folder:
+            path = Path(folder) / "plan.json"
+            path.write_text(plan.to_json(), encoding="utf-8")
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(path),
+                *("--nice", str(self._nice), "--parent", str(os.getpid())),
+                *arguments,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=self._environment,
+                limit=_LINE_BYTES,
+                # A group of its own: what it starts ends with it.
+                start_new_session=True,
+            )
+            tail = asyncio.create_task(_tail(process))
+            asking = asyncio.create_task(_ask(process, pause))
+            try:
+                last = await self._listen(process, on_message)
+                code = await process.wait()
+            finally:
+                asking.cancel()
+                # Shielded: a child is never left behind, however often the waiting is cancelled.
+                await asyncio.shield(asyncio.create_task(self._end(process)))
+                said = await tail
+            _check(code, last, said)
+            return last
+
+    async def _listen(self, process: Process, on_message: OnMessage) -> Message | None:
+        """Hand on what the child says until it says no more; return the last of it."""
+        assert process.stdout is not None
+        last: Message | None = None
+        while line := await process.stdout.readline():
+            try:
+                last = decode(line)
+            except ValueError as error:
+                raise Internal("The training process said what was not understood.", private=repr(error)) from error
+            await on_message(last)
+        return last
+
+    async def _end(self, process: Process) -> None:
+        """See to it that nothing of the child is left."""
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self._grace_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _ask(process: Process, pause: asyncio.Event) -> None:
+    await pause.wait()
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+
+
+async def _tail(process: Process) -> str:
+    assert process.stderr is not None
+    kept = b""
+    while piece := await process.stderr.read(_TAIL_BYTES):
+        kept = (kept + piece)[-_TAIL_BYTES:]
+    return kept.decode(errors="replace")
+
+
+async def _unheard(message: Message) -> None:
+    """Hear nothing: only the result counts."""
+
+
+def _check(code: int, last: Message | None, said: str) -> None:
+    """Raise what a child's end means, unless it ended well."""
+    if isinstance(last, Failed):
+        if last.code.is_callers:
+            raise InvalidInput(last.message, param=_FIELDS.get(last.code), private=said)
+        raise Internal(last.message, private=said)
+    if isinstance(last, Finished | Paused | DryRun):
+        # What it had to do is done, however it left.
+        return
+    if code < 0:
+        name = signal.Signals(-code).name
+        _log.warning("training_process_killed", signal=name)
+        raise Unavailable(f"The training process was killed ({name}).", private=said)
+    raise Internal("The training process ended before its work was done.", private=f"exit code {code}\n{said}")

@@ -35,7 +35,7 @@ from services.finetuning.api.promotions import PromotionServicer
 from services.finetuning.api.webhooks import WebhookServicer
 from services.finetuning.backends import tables
 from services.finetuning.backends.ledger import SqlLedger
-from services.finetuning.backends.trainer_process import ProcessTrainer
+from services.finetuning.backends.trainer_process import TrainerProcess
 from services.finetuning.backends.webhook_sender import HttpWebhookSender
 from services.finetuning.bootstrap.parts import Stores, UseCases, join_usecases, open_rooms, open_stores
 from services.finetuning.consumer import Events
@@ -112,7 +112,7 @@ async def join(
         stores=stores,
         rooms=rooms,
         base=base,
-        trainer=trainer or ProcessTrainer(environment=os.environ),
+        trainer=trainer or TrainerProcess(environment=os.environ),
         webhooks=Webhooks(store=stores.webhooks, sender=sender, secret=secret),
         metrics=metrics,
     )

@@ -233,13 +233,17 @@ class TrainingPlan:
             settings = dict(read.pop("settings"))
             lora = dict(settings.pop("lora"))
             lora["target_modules"] = tuple(lora.get("target_modules", ()))
+            stage, device = Stage(read.pop("stage")), Device(read.pop("device", Device.AUTO))
+            precision = Precision(read.pop("precision", Precision.AUTO))
+            allowed = frozenset(read.pop("allowed_modules", ()))
+            rest: dict[str, Any] = {name: _path(value) if name in _PATHS else value for name, value in read.items()}
             return cls(
-                stage=Stage(read.pop("stage")),
+                stage=stage,
                 settings=TrainingSettings(lora=LoraShape(**lora), **settings),
-                device=Device(read.pop("device", Device.AUTO)),
-                precision=Precision(read.pop("precision", Precision.AUTO)),
-                allowed_modules=frozenset(read.pop("allowed_modules", ())),
-                **{name: _path(value) if name in _PATHS else value for name, value in read.items()},
+                device=device,
+                precision=precision,
+                allowed_modules=allowed,
+                **rest,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidInput(f"plan: it cannot be read ({error}).", param="plan") from error
@@ -257,7 +261,8 @@ def checkpoint_step(path: Path) -> int | None:
 
 def newest_checkpoint(checkpoints: Iterable[Path]) -> Path | None:
     """Return the checkpoint of the last step among folders; None when there is none."""
-    return max((it for it in checkpoints if checkpoint_step(it) is not None), key=checkpoint_step, default=None)
+    steps = {step: path for path in checkpoints if (step := checkpoint_step(path)) is not None}
+    return steps[max(steps)] if steps else None
 
 
 _PATHS: Final = frozenset(

@@ -204,7 +204,10 @@ def decode(line: str | bytes) -> Message:
         kind = _TYPES[read.pop("type")]
         if "code" in read:
             read["code"] = FailureCode(read["code"])
-        return kind(**{name: Path(it) if name in _PATHS and it is not None else it for name, it in read.items()})
+        values: dict[str, Any] = {
+            name: Path(it) if name in _PATHS and it is not None else it for name, it in read.items()
+        }
+        return kind(**values)
     except (TypeError, KeyError) as error:
         raise ValueError(f"no message of a training process: {error!r}") from error
 

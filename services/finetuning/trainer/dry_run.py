@@ -67,7 +67,7 @@ def sampled_places(lengths: Sequence[int], batch: int, steps: int) -> list[int]:
     return typical * (steps - 1) + by_length[-batch:]
 
 
-class _Budget(TrainerCallback):  # type: ignore[misc]  transformers has no types here
+class _Budget(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
     """Ends the measuring when its time is up."""
 
     def __init__(self, budget_s: float) -> None:

@@ -96,7 +96,7 @@ def label_logprobs(
     return found, is_top
 
 
-class _LabelLogprobs(torch.autograd.Function):
+class _LabelLogprobs(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
     """Log-probabilities of targets, with the gradient made on the way forward."""
 
     @staticmethod

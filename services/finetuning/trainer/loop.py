@@ -113,7 +113,7 @@ class Loop:
         return EpochOrder(self.session.lengths, settings.batch_size, settings.seed, fixed=self.session.fixed_order)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Make the falling rate. (transformers' own begins with a step at rate 0, a twelfth of a short training.)"""
+        """Make the falling rate; transformers' own begins with a step at rate 0, a twelfth of a short training."""
         optimizer = self.optimizer if optimizer is None else optimizer
         self.lr_scheduler = LambdaLR(optimizer, lambda step: rate_share(step, num_training_steps))
         return self.lr_scheduler
@@ -141,7 +141,7 @@ class Loop:
         self.session.tokens_before = int(json.loads((folder / _PROGRESS).read_bytes())["tokens"])
 
 
-class Reporter(TrainerCallback):  # type: ignore[misc]  transformers has no types here
+class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
     """Tells what happens, decides when to save and evaluate, and stops what cannot go on.
 
     Args:

@@ -175,7 +175,7 @@ def save_merged(model: Any, folder: Path, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-class _ExactLinear(torch.nn.Linear):
+class _ExactLinear(torch.nn.Linear):  # type: ignore[misc]  # torch has no types here
     """A layer that multiplies in 32-bit floats wherever it stands.
 
     In bf16 a score of 4 could not be told from one of 4.01, and the small steps of a new head would be rounded away.

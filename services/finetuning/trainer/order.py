@@ -13,7 +13,7 @@ __all__ = ["EpochOrder", "EpochPrompts", "length_grouped"]
 _BATCHES_TOGETHER: Final = 32
 
 
-class EpochOrder(Sampler[int]):
+class EpochOrder(Sampler[int]):  # type: ignore[misc]  # torch has no types here
     """Rows in batches of like length.
 
     Args:
@@ -43,7 +43,7 @@ class EpochOrder(Sampler[int]):
         return iter(length_grouped(self._lengths, self._batch, f"{self._seed}/{self._epoch}"))
 
 
-class EpochPrompts(RepeatSampler):  # type: ignore[misc]  TRL has no types
+class EpochPrompts(RepeatSampler):  # type: ignore[misc]  # TRL has no types
     """Prompts as GRPO wants them, each repeated for its answers, in an order that depends on seed and epoch only."""
 
     def set_epoch(self, epoch: int) -> None:

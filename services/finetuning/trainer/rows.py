@@ -59,7 +59,7 @@ def read_rows(path: Path, code: FailureCode) -> list[Mapping[str, Any]]:
     Raises:
         Refused: It cannot be read, or holds none.
     """
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

@@ -58,7 +58,7 @@ class _Prepared(Loop):
         return dataset
 
 
-class _Sft(Loop, SFTTrainer):  # type: ignore[misc]  TRL has no types
+class _Sft(Loop, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     pass
 
 

@@ -26,7 +26,7 @@ from services.finetuning.domain.training_messages import Metrics as Measured
 from services.finetuning.ports.delegation import Delegation
 from services.finetuning.ports.records import Change, Ledger, Page
 from services.finetuning.ports.serving import Serving
-from services.finetuning.ports.training import Run, Trainer
+from services.finetuning.ports.training import Trainer
 from services.finetuning.telemetry import TRAIN_SPAN, Metrics, spans
 from services.finetuning.usecases.archives import Archives
 from services.finetuning.usecases.completing import Complete
@@ -184,26 +184,27 @@ class TrainJob:
         Raises:
             Conflict: The job was cancelled, or handed to another worker.
         """
-        async with self._trainer.run(plan, resume_from=resume_from) as run:
-            watching = asyncio.create_task(self._watch(work, job.job_id, run))
-            reading = asyncio.create_task(self._read(work, job.job_id, plan, run))
-            try:
-                await asyncio.wait({watching, reading}, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    # It only ends by raising: the job is no longer ours.
-                    await watching
-                return await reading
-            finally:
-                for task in (watching, reading):
-                    task.cancel()
-                await asyncio.gather(watching, reading, return_exceptions=True)
+        pause = asyncio.Event()
 
-    async def _read(self, work: Job, job_id: str, plan: TrainingPlan, run: Run) -> Finished | Paused:
-        async for message in run.messages():
-            await self._heard(work, job_id, plan, message)
-        return await run.outcome()
+        async def heard(message: Message) -> None:
+            await self._heard(work, job.job_id, plan, message)
 
-    async def _watch(self, work: Job, job_id: str, run: Run) -> None:
+        training = asyncio.create_task(
+            self._trainer.train(plan, resume_from=resume_from, on_message=heard, pause=pause)
+        )
+        watching = asyncio.create_task(self._watch(work, job.job_id, pause))
+        try:
+            await asyncio.wait({watching, training}, return_when=asyncio.FIRST_COMPLETED)
+            if not training.done():
+                # It only ends by raising: the job is no longer ours.
+                await watching
+            return await training
+        finally:
+            for task in (watching, training):
+                task.cancel()
+            await asyncio.gather(watching, training, return_exceptions=True)
+
+    async def _watch(self, work: Job, job_id: str, pause: asyncio.Event) -> None:
         """Stop the trainer when its owner, or the budget, says so; for ever."""
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -214,7 +215,7 @@ class TrainJob:
                 if not job.pausing and (spent := self._over_budget(job)):
                     job = await self._stop_for_budget(work, job, spent)
                 if job.pausing:
-                    run.pause()
+                    pause.set()
 
     async def _heard(self, work: Job, job_id: str, plan: TrainingPlan, message: Message) -> None:
         match message:

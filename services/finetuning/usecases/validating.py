@@ -36,6 +36,8 @@ __all__ = ["CheckJob", "CheckReport", "Checked", "Inspect", "ValidateJob"]
 
 _log = structlog.get_logger()
 
+# How long a dry run takes steps; loading comes on top.
+_DRY_RUN_S: Final = 10.0
 # What tells a caller that a request is wrong; everything else passes, or is our fault.
 _REFUSALS: Final = (InvalidInput, NotFound, TooLarge, PermissionDenied, Conflict)
 
@@ -127,7 +129,7 @@ class Inspect:
         with tempfile.TemporaryDirectory(prefix="dry-run-", dir=self._scratch) as folder:
             plan = await self._prepare.plan(job, settings, limits, rows, Path(folder))
             try:
-                measured = await self._trainer.measure(plan)
+                measured = await self._trainer.measure(plan, budget_s=_DRY_RUN_S)
             except (InvalidInput, TooLarge) as error:
                 finding = Finding("dry_run_failed", Severity.ERROR, f"The dry run failed: {error.message}")
                 return replace(found, report=report.with_findings(finding))

@@ -41,7 +41,7 @@ class MemoryFiles:
         for at in range(0, len(data), 1000):
             yield data[at : at + 1000]
 
-    async def upload(self, filename: str, pieces: Iterable[bytes]) -> StoredFile:
+    async def upload(self, filename: str, pieces: Iterable[bytes], *, purpose: str = FINE_TUNE) -> StoredFile:
         return self.kept[self.put(b"".join(pieces), filename=filename)][0]
 
     async def delete(self, file_id: str) -> None:

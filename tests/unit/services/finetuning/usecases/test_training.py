@@ -1,0 +1,466 @@
+"""A job's way from queued to its end, with a trainer that does as it is told."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from services.chassis.auth import Caller
+from services.chassis.errors import Conflict, Internal, InvalidInput, NotFound, Unavailable
+from services.chassis.jobs.table import Job, JobTable
+from services.chassis.models.folder import BaseModel
+from services.finetuning.backends import tables
+from services.finetuning.domain.adapters import AdapterStatus, Withdrawal
+from services.finetuning.domain.jobs import TRAIN_JOB, JobStatus, SourceCount, TuningJob
+from services.finetuning.domain.owners import Owner
+from services.finetuning.domain.spec import TrainingSpec
+from services.finetuning.domain.training import Device, Precision, Stage, TrainingPlan
+from services.finetuning.domain.training_messages import (
+    CheckpointSaved,
+    DryRun,
+    Finished,
+    Message,
+    Metrics,
+    Paused,
+    Started,
+)
+from services.finetuning.ports.records import Page
+from services.finetuning.usecases import training
+from services.finetuning.usecases.archives import Archives
+from services.finetuning.usecases.completing import Complete
+from services.finetuning.usecases.jobs import Jobs
+from services.finetuning.usecases.preparing import Prepare
+from services.finetuning.usecases.publishing import BaseFacts, Publish
+from services.finetuning.usecases.reading import ReadRows
+from services.finetuning.usecases.training import TrainJob
+from tests.unit.services.finetuning.conftest import BASE, MARA, Room
+from tests.unit.services.finetuning.memory import MemoryFiles
+
+TOTAL = 6
+Say = Callable[[Message], Awaitable[None]]
+Script = Callable[[TrainingPlan, int, Say, asyncio.Event], Awaitable[Finished | Paused]]
+
+
+def write_adapter(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+async def steps(plan: TrainingPlan, done: int, say: Say, until: int = TOTAL, pause: asyncio.Event | None = None) -> int:
+    """Train from `done` on, with a checkpoint at every second step; return the step that was reached."""
+    await say(Started(TOTAL, 1000, 2, 0, done))
+    for step in range(done + 1, until + 1):
+        await say(Metrics(step, step / TOTAL, {"loss": 2.0 / step, "tokens": 100.0 * step, "valid_loss": 3.0 / step}))
+        stopping = pause is not None and pause.is_set()
+        if step % 2 == 0 or stopping:
+            folder = plan.checkpoints / f"step-{step}"
+            adapter = write_adapter(folder / "adapter")
+            (folder / "step").write_text(str(step))
+            await say(CheckpointSaved(step, folder, adapter, {"loss": 2.0 / step}))
+        if stopping:
+            return step
+        await asyncio.sleep(0)
+    return until
+
+
+async def finish(plan: TrainingPlan, say: Say) -> Finished:
+    done = Finished(TOTAL, 600, {"loss": 0.33}, adapter_folder=write_adapter(plan.result))
+    await say(done)
+    return done
+
+
+async def well(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+    reached = await steps(plan, done, say, pause=pause)
+    return await finish(plan, say) if reached == TOTAL else Paused(reached, plan.checkpoints / f"step-{reached}")
+
+
+@dataclass
+class ScriptedTrainer:
+    """Plays one script a run, the last one again and again; `began` holds the steps that runs went on from."""
+
+    scripts: list[Script]
+    began: list[int] = field(default_factory=list)
+    plans: list[TrainingPlan] = field(default_factory=list)
+
+    async def train(
+        self, plan: TrainingPlan, *, resume_from: Path | None, on_message: Say, pause: asyncio.Event
+    ) -> Finished | Paused:
+        done = 0 if resume_from is None else int((resume_from / "step").read_text())
+        script = self.scripts[min(len(self.began), len(self.scripts) - 1)]
+        self.began.append(done)
+        self.plans.append(plan)
+        return await script(plan, done, on_message, pause)
+
+    async def measure(self, plan: TrainingPlan, *, budget_s: float) -> DryRun:
+        raise NotImplementedError
+
+    def newest_checkpoint(self, plan: TrainingPlan) -> Path | None:
+        return None
+
+
+@dataclass
+class Readers:
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    async def readers(self, caller: Caller, document_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {one: self.lists[one] for one in document_ids if one in self.lists}
+
+
+class Nobody:
+    @contextmanager
+    def acting_for(self, caller: Caller, *, work: str) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Bench:
+    """The parts around a trainer."""
+
+    room: Room
+    trainer: ScriptedTrainer
+    table: JobTable
+    files: MemoryFiles
+    train: TrainJob
+    jobs: Jobs
+    readers: Readers
+
+    async def queued(self, **changes: object) -> TuningJob:
+        rows = b"".join(
+            json.dumps(
+                {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "Yes."}]}
+            ).encode()
+            + b"\n"
+            for n in range(12)
+        )
+        job = TuningJob(
+            job_id="ftjob-0123456789ab",
+            tenant="acme",
+            owner=Owner.of(MARA),
+            status=JobStatus.QUEUED,
+            model=BASE,
+            base_model=BASE,
+            parent="",
+            wanted=TrainingSpec(Stage.SUPERVISED),
+            spec=TrainingSpec(Stage.SUPERVISED),
+            training_file=self.files.put(rows),
+            validation_file="",
+            suffix="hr",
+            seed=1,
+            metadata={},
+            method_json="",
+            integrations_json="",
+            audience=("group:everyone",),
+            created_at=1.0,
+            queued_at=1.0,
+            sources=(SourceCount("document", "doc_1", 2, 12),),
+        )
+        job = replace(job, **changes)  # type: ignore[arg-type]
+        async with self.room.ledger.change() as change:
+            await change.put_job(job)
+            await change.enqueue(TRAIN_JOB, job.job_id, job.tenant)
+        return job
+
+    async def claim(self, worker: str = "w1", *, lease_s: float = 60.0) -> Job:
+        work = await self.table.claim(worker, [TRAIN_JOB], lease_s=lease_s)
+        assert work is not None
+        return work
+
+    async def now(self) -> TuningJob:
+        job = await self.room.ledger.job("acme", "ftjob-0123456789ab")
+        assert job is not None
+        return job
+
+    async def said(self) -> list[str]:
+        events = await self.room.ledger.events("ftjob-0123456789ab", Page(100))
+        return [event.message for event in reversed(events)]
+
+    async def adapters(self) -> list[str]:
+        found = await self.room.ledger.adapters_of_job("acme", "ftjob-0123456789ab")
+        return sorted(version.name for version in found)
+
+
+@pytest.fixture
+async def bench(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(training, "_LOOK_S", 0.02)
+    files, readers, trainer = MemoryFiles(), Readers({"doc_1": ("group:staff",)}), ScriptedTrainer([well])
+    archives = Archives(blobs=room.blobs)
+    base = BaseModel(BASE, tmp_path / "base", "b" * 64, "t" * 64)
+    complete = Complete(
+        ledger=room.ledger,
+        publish=Publish(
+            blobs=room.blobs,
+            serving=room.engine,
+            readers=readers,
+            base=BaseFacts(BASE, base.digest, base.template_hash, "Apache-2.0"),
+            now=room.now,
+        ),
+        archives=archives,
+        files=files,
+        scratch=tmp_path / "scratch",
+        metrics=room.metrics,
+        now=room.now,
+    )
+    train = TrainJob(
+        ledger=room.ledger,
+        trainer=trainer,
+        read_rows=ReadRows(files=files),
+        serving=room.engine,
+        prepare=Prepare(
+            ledger=room.ledger,
+            blobs=room.blobs,
+            archives=archives,
+            base=base,
+            device=Device.AUTO,
+            precision=Precision.AUTO,
+        ),
+        complete=complete,
+        archives=archives,
+        delegation=Nobody(),
+        scratch=tmp_path / "scratch",
+        max_deaths=3,
+        keep_checkpoints=2,
+        price_per_hour=0.0,
+        metrics=room.metrics,
+        now=room.now,
+    )
+    jobs = Jobs(ledger=room.ledger, base_model=BASE, audience=(), devices=1, metrics=room.metrics, now=room.now)
+    return Bench(room, trainer, JobTable(room.database, tables.jobs), files, train, jobs, readers)
+
+
+async def test_a_job_ends_with_a_version_its_checkpoints_and_its_result_file(bench: Bench) -> None:
+    await bench.queued()
+    await bench.train(await bench.claim())
+    job = await bench.now()
+    name = "ft:smollm2-135m-instruct:acme:hr:0123456789ab"
+    assert (job.status, job.fine_tuned_model, job.trained_tokens, job.step) == (JobStatus.SUCCEEDED, name, 600, TOTAL)
+    assert await bench.adapters() == [name, f"{name}:ckpt-step-4"]
+    version = await bench.room.ledger.adapter("acme", name)
+    assert version is not None
+    # Everybody was wanted; the document that it saw is for the staff.
+    assert version.principals == ("group:staff", "user:mara")
+    assert [(one.id, one.rows) for one in await bench.room.ledger.sources("acme", name)] == [("doc_1", 12)]
+    about, data = bench.files.kept[job.result_files[0]]
+    lines = data.decode().splitlines()
+    assert about.filename.endswith("metrics.csv")
+    assert lines[0].startswith("step,")
+    assert "valid_loss" in lines[0]
+    assert len(lines) == TOTAL + 1
+    assert await bench.table.depth() == 0
+
+
+async def test_a_trainer_that_dies_goes_on_from_its_newest_checkpoint(bench: Bench) -> None:
+    async def dies_at_five(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        await steps(plan, done, say, until=5)
+        raise Unavailable("killed")
+
+    bench.trainer.scripts = [dies_at_five, dies_at_five, well]
+    await bench.queued()
+    await bench.train(await bench.claim())
+    assert bench.trainer.began == [0, 4, 4]
+    assert (await bench.now()).status is JobStatus.SUCCEEDED
+    assert len([name for name in await bench.adapters() if "ckpt" not in name]) == 1
+    assert sum("ended unexpectedly" in said for said in await bench.said()) == 2
+
+
+async def test_a_trainer_that_gets_no_further_fails_the_job(bench: Bench) -> None:
+    async def dies_at_once(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        raise Unavailable("killed")
+
+    bench.trainer.scripts = [dies_at_once]
+    await bench.queued()
+    with pytest.raises(Internal) as caught:
+        await bench.train(await bench.claim())
+    assert "4 times" in caught.value.message
+    assert len(bench.trainer.began) == 4
+
+
+async def test_what_is_wrong_with_rows_fails_the_job_with_its_field(bench: Bench) -> None:
+    async def refuses(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        raise InvalidInput("Row 3 has no answer.", param="training_file")
+
+    bench.trainer.scripts = [refuses]
+    await bench.queued()
+    await bench.train(await bench.claim())
+    job = await bench.now()
+    assert job.error is not None
+    assert (job.status, job.error.param, job.error.message) == (
+        JobStatus.FAILED,
+        "training_file",
+        "Row 3 has no answer.",
+    )
+    assert await bench.adapters() == []
+
+
+async def test_a_pause_stops_at_a_checkpoint_and_resuming_goes_on_from_it(bench: Bench) -> None:
+    async def slowly(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        await steps(plan, done, say, until=3)
+        await pause.wait()
+        reached = await steps(plan, 3, say, pause=pause)
+        return Paused(reached, plan.checkpoints / f"step-{reached}")
+
+    bench.trainer.scripts = [slowly, well]
+    await bench.queued()
+    running = asyncio.create_task(bench.train(await bench.claim()))
+    while (await bench.now()).step < 3:
+        await asyncio.sleep(0.01)
+    assert (await bench.jobs.pause(MARA, "ftjob-0123456789ab")).job.pausing
+    await running
+    paused = await bench.now()
+    assert (paused.status, paused.step) == (JobStatus.PAUSED, 4)
+    await bench.jobs.resume(MARA, "ftjob-0123456789ab")
+    await bench.train(await bench.claim())
+    assert bench.trainer.began == [0, 4]
+    assert (await bench.now()).status is JobStatus.SUCCEEDED
+
+
+async def test_a_budget_pauses_the_job(bench: Bench) -> None:
+    async def until_paused(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        await pause.wait()
+        return Paused(0, None)
+
+    bench.trainer.scripts = [until_paused]
+    # The clock of the tests goes on by a second with each look at it.
+    await bench.queued(spec=TrainingSpec(Stage.SUPERVISED, budget_s=5))
+    await bench.train(await bench.claim())
+    assert (await bench.now()).status is JobStatus.PAUSED
+    assert any("budget is spent" in said for said in await bench.said())
+
+
+async def test_cancelling_ends_the_trainer_and_nothing_is_published(bench: Bench) -> None:
+    ended = asyncio.Event()
+
+    async def for_ever(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        await steps(plan, done, say, until=2)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+        raise AssertionError
+
+    bench.trainer.scripts = [for_ever]
+    await bench.queued()
+    running = asyncio.create_task(bench.train(await bench.claim()))
+    while (await bench.now()).step < 2:
+        await asyncio.sleep(0.01)
+    await bench.jobs.cancel(MARA, "ftjob-0123456789ab")
+    with pytest.raises(Conflict):
+        await running
+    assert ended.is_set()
+    assert (await bench.now()).status is JobStatus.CANCELLED
+    assert await bench.adapters() == []
+    with pytest.raises(Conflict):
+        await bench.jobs.cancel(MARA, "ftjob-0123456789ab")
+
+
+async def test_a_job_handed_out_twice_has_one_result_and_the_late_copy_is_fenced(bench: Bench) -> None:
+    slow, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        await steps(plan, done, say, until=3)
+        slow.set()
+        await go_on.wait()
+        # It comes back to life after the other copy is through.
+        await steps(plan, 3, say)
+        return await finish(plan, say)
+
+    bench.trainer.scripts = [late, well]
+    await bench.queued()
+    first = asyncio.create_task(bench.train(await bench.claim("w1", lease_s=-1.0)))
+    await slow.wait()
+    await bench.train(await bench.claim("w2"))
+    go_on.set()
+    with pytest.raises(Conflict):
+        await first
+    assert bench.trainer.began == [0, 2]
+    assert bench.trainer.plans[0].work != bench.trainer.plans[1].work
+    assert (await bench.now()).status is JobStatus.SUCCEEDED
+    assert len([name for name in await bench.adapters() if "ckpt" not in name]) == 1
+    published = [key for kind, key in await bench.room.announced() if kind == "adapter_published"]
+    assert len(published) == len(set(published))
+
+
+async def test_a_document_that_goes_while_it_is_learned_leaves_the_adapter_blocked(bench: Bench) -> None:
+    async def meanwhile(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        async with bench.room.ledger.change() as change:
+            await change.put_withdrawal("acme", Withdrawal("doc_1", deleted=True), 1.0)
+        return await well(plan, done, say, pause)
+
+    bench.trainer.scripts = [meanwhile]
+    await bench.queued()
+    await bench.train(await bench.claim())
+    job = await bench.now()
+    version = await bench.room.ledger.adapter("acme", job.fine_tuned_model)
+    assert version is not None
+    assert (version.status, version.reason_code) == (AdapterStatus.BLOCKED, "document_deleted")
+
+
+async def test_an_adapter_that_the_engine_refuses_fails_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(*, config_key: str, weights_key: str) -> None:
+        raise InvalidInput("path: lora_A holds values that are not finite numbers.", param="path")
+
+    monkeypatch.setattr(bench.room.engine, "check", refuses)
+    await bench.queued()
+    await bench.train(await bench.claim())
+    job = await bench.now()
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "adapter_refused")
+    assert await bench.adapters() == []
+
+
+async def test_whoever_waits_for_a_job_begins_with_what_it_made(bench: Bench) -> None:
+    await bench.queued()
+    waiting = replace(
+        await bench.now(),
+        job_id="ftjob-next",
+        status=JobStatus.VALIDATING,
+        spec=None,
+        waits_for="ftjob-0123456789ab",
+        parent_job="ftjob-0123456789ab",
+    )
+    async with bench.room.ledger.change() as change:
+        await change.put_job(waiting)
+    await bench.train(await bench.claim())
+    released = await bench.room.ledger.job("acme", "ftjob-next")
+    assert released is not None
+    assert (released.waits_for, released.parent) == ("", (await bench.now()).fine_tuned_model)
+    assert await bench.table.claim("w", ["validate"], lease_s=10) is not None
+
+
+async def test_whoever_waits_for_a_job_that_fails_fails_with_it(bench: Bench) -> None:
+    async def refuses(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        raise InvalidInput("No.", param="training_file")
+
+    bench.trainer.scripts = [refuses]
+    await bench.queued()
+    async with bench.room.ledger.change() as change:
+        await change.put_job(
+            replace(await bench.now(), job_id="ftjob-next", status=JobStatus.VALIDATING, waits_for="ftjob-0123456789ab")
+        )
+    await bench.train(await bench.claim())
+    waiting = await bench.room.ledger.job("acme", "ftjob-next")
+    assert waiting is not None
+    assert waiting.error is not None
+    assert (waiting.status, waiting.error.code) == (JobStatus.FAILED, "stage_failed")
+
+
+async def test_what_was_kept_of_a_late_copy_does_not_stay(bench: Bench) -> None:
+    """A checkpoint whose fence is lost is removed from the blob store."""
+
+    async def loses(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
+        async with bench.room.ledger.change() as change:
+            await change.withdraw_work("ftjob-0123456789ab")
+        await steps(plan, done, say, until=2)
+        raise AssertionError
+
+    bench.trainer.scripts = [loses]
+    await bench.queued()
+    with pytest.raises(Conflict):
+        await bench.train(await bench.claim())
+    with suppress(NotFound):
+        assert await bench.room.blobs.list("acme/tuning") == []
