@@ -37,6 +37,10 @@ setup: $(READY) ## Install everything into .venv/
 demo: setup ## Take the tour: ingest the example documents and ask them (under 10 minutes, set-up included)
 	@$(BIN)/python examples/demo.py
 
+.PHONY: demo-tuning
+demo-tuning: setup ## Tune on the example documents: rows, estimate, training, adapter, deletion (after demo, under 20 minutes)
+	@$(BIN)/python examples/demo_tuning.py
+
 .PHONY: run
 run: setup ## Keep the stack up: prints the address, an API key, and how to ask
 	@$(BIN)/python -m services.local --port $(or $(PORT),8080)

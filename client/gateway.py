@@ -68,6 +68,10 @@ class Gateway:
         """Return the rooms' health."""
         return _object(self._request("GET", "/brain/v1/status"))
 
+    def models(self) -> list[str]:
+        """Return the names of the models that can be asked, the base model first."""
+        return [str(model["id"]) for model in _object(self._request("GET", "/v1/models"))["data"]]
+
     def collection(self, name: str, *, create: bool = False) -> str:
         """Return the id of a collection given by id or name.
 

@@ -160,8 +160,13 @@ def main() -> int:
         waiting.stop()
         tour.timings.append(("Start the rooms", time.perf_counter() - began))
         walk(tour, stack)
+    return summary(tour, time.perf_counter() - began)
+
+
+def summary(tour: Tour, seconds_in_all: float) -> int:
+    """Show how long every step took and what was not kept; return the exit status."""
     table = Table("step", "seconds", title="Timings")
-    for title, seconds in [*tour.timings, ("Everything", time.perf_counter() - began)]:
+    for title, seconds in [*tour.timings, ("Everything", seconds_in_all)]:
         table.add_row(title, f"{seconds:.1f}")
     tour.console.print()
     tour.console.print(table)
