@@ -4,6 +4,7 @@ Of `transformers` the one class that reads a `tokenizer.json`: the automatic cho
 checks rows has no use for.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ _PROBE: Final = "x"
 
 
 class FolderTokens:
-    """Tokens of a model in the Hugging Face layout. No code of the folder is run.
+    """Tokens of a model in the Hugging Face layout, for any thread. No code of the folder is run.
 
     Args:
         folder: The model's files.
@@ -41,6 +42,7 @@ class FolderTokens:
                 private=repr(error),
             ) from error
         self._template_hash = template_hash(folder)
+        self._lock = threading.Lock()
 
     @property
     def template_hash(self) -> str:
@@ -105,15 +107,10 @@ class FolderTokens:
 
     def _encoded(self, text: str | list[str], **more: Any) -> Mapping[str, Any]:
         # How long a row may be is for the caller to say, and to report.
-        found: Mapping[str, Any] = self._tokenizer(
-            text,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,
-            **more,
-        )
+        options = {"truncation": False, "padding": False, "return_attention_mask": False, "verbose": False}
+        # The library sets its options on the one tokenizer before it reads; two threads at once make it raise.
+        with self._lock:
+            found: Mapping[str, Any] = self._tokenizer(text, add_special_tokens=False, **options, **more)
         return found
 
     def _rendered(

@@ -113,7 +113,7 @@ class Progress:
     """How far a build is.
 
     Attributes:
-        step: What is being done: documents, questions, passages, rows, files.
+        step: What is being done: documents, judgements, questions, passages, rows, files.
         done: Pieces done.
         total: Pieces in all; 0 when that is not known yet.
     """

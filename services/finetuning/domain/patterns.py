@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.finetuning.domain.documents import Chunk
-from services.finetuning.domain.facts import Fact, evidence_in
+from services.finetuning.domain.facts import Fact, evidence_in, holds
 from services.layout.names import names
 from services.layout.nearest import question_names
 from services.layout.words import sentences
 
 _LONGEST_SENTENCE: Final = 320
 _MOST_OF_A_SENTENCE: Final = 4
+# Headings, rows, quotations and lines that name what they say: tables are read elsewhere.
+_NO_SENTENCE: Final = re.compile(r"[#|>`]|(?:[-*•] )?[\w /()'&-]{1,50}: ")
 
 _NUMBER: Final = r"(?:\d[\d.,]*\d|\d|(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty)\b)"
 # A noun that is counted, perhaps after one other word ("working days", "million euros"): no word of grammar, no verb.
@@ -65,7 +67,7 @@ _BY: Final = re.compile(
 )
 _HAS: Final = re.compile(
     r"^(?:The|Its|the|its) (?P<noun>[a-z][a-z -]{1,40}?)(?: of (?P<owner>[^,;.]{2,60}?))? "
-    r"(?P<be>is|are) (?P<at>(?:in|at) )?(?P<value>[A-Z\d“\"][^,;]*|(?:room|extension) [A-Z]?\d+|"
+    r"(?P<be>is|are) (?P<at>(?:in|at) )?(?P<value>[A-Z\d“\"](?:[^,;]|(?<=\d),(?=\d))*|(?:room|extension) [A-Z]?\d+|"
     r"(?:two|three|four|five|six|seven|eight|nine|ten|twelve)\b[^,;]*)$"
 )
 _VERBS: Final = (
@@ -111,16 +113,20 @@ def sentence_facts(chunk: Chunk) -> Iterator[Fact]:
     """Yield the facts of the sentences of a chunk; of each the questions that fit it best come first."""
     before = chunk.topic if chunk.topic == chunk.document.title and names(chunk.topic) else ""
     for sentence in sentences(chunk.text):
-        if sentence.text.startswith(("#", "|", ">", "```")) or len(sentence.text) > _LONGEST_SENTENCE:
+        if _NO_SENTENCE.match(sentence.text) or len(sentence.text) > _LONGEST_SENTENCE:
             continue
         text = " ".join(sentence.text.split())
         subject = _subject_of(text)
         found: dict[str, _Asked] = {}
         for part in _parts_of(text, subject, before):
             for asked in _asked(part, chunk):
-                known = found.get(asked.answer)
-                # Of the sentence that says it the first pattern's is the best; further questions ask for the same.
-                found[asked.answer] = replace(known, phrasings=(*known.phrasings, *asked.phrasings)) if known else asked
+                known = next((answer for answer in found if holds(answer, asked.answer)), asked.answer)
+                if known == asked.answer and known in found:
+                    # The first pattern fits it best; further questions ask for the same.
+                    more = (*found[known].phrasings, *asked.phrasings)
+                    found[known] = replace(found[known], phrasings=more)
+                elif known == asked.answer:
+                    found[known] = asked
         for asked in list(found.values())[:_MOST_OF_A_SENTENCE]:
             evidence = evidence_in(chunk, sentence.start, sentence.end)
             yield Fact(asked.phrasings, asked.answer, evidence, asked.statement, sentence.text, "pattern")
@@ -137,6 +143,8 @@ def _parts_of(text: str, subject: str, before: str) -> Iterator[str]:
     """Yield the clauses of a sentence that can be asked about by themselves, pronouns replaced by what they stand for."""
     for piece in _PARTS.split(text.rstrip(".!")):
         part = piece.strip()
+        if not part:
+            continue
         meant = subject or before
         if _PRONOUN.match(part) or _VERB_FIRST.match(part):
             if not meant:

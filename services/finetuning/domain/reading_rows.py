@@ -138,7 +138,8 @@ def reading_row(task: Task, fitted: FittedPrompt, *, not_found: str) -> ChatRow:
         not_found: What is said when the documents do not hold the answer.
     """
     answer = answer_of(task.fact) if task.answerable else not_found
-    prompt = tuple(Turn(message.role, message.content) for message in fitted.messages)
+    # The answer of the worked example stands in every row; it is read, not learnt.
+    prompt = [Turn(one.role, one.content, 0 if one.role == ASSISTANT else None) for one in fitted.messages]
     return ChatRow((*prompt, Turn(ASSISTANT, answer)), origin=_origin(task, fitted))
 
 

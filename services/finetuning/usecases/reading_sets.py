@@ -127,7 +127,7 @@ class MakeReadingRows:
             if not is_quoted(answer_of(task.fact), task.fact):
                 return "answer_not_quoted"
         hidden = frozenset[str]() if task.held_out else sources.held_out
-        passages = passages_for(task, found, gold, count=count, hidden=hidden)
+        passages = await asyncio.to_thread(passages_for, task, found, gold, count=count, hidden=hidden)
         if not passages:
             return "no_distractors"
         fitted = await self._fitted(task.question, passages)
@@ -156,7 +156,7 @@ class MakeReadingRows:
 
     async def _fitted(self, question: str, passages: Sequence[Passage]) -> FittedPrompt | None:
         """Return the prompt as chat would lay it out: the nearest stretch by the index, fitted to the window."""
-        places = [place for _, place in ranked(question, passages)[:NEAREST]]
+        places = [place for _, place in (await asyncio.to_thread(ranked, question, passages))[:NEAREST]]
         excerpts: tuple[Neighbourhood, ...] = ()
         if places:
             met = await self._passages.least_met(question, [place.in_full for place in places])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,13 @@ def test_a_folder_without_template_or_tokenizer_is_named(tmp_path: Path) -> None
     with pytest.raises(InvalidInput, match=r"'empty' holds no tokenizer\.json"):
         (tmp_path / "empty").mkdir()
         FolderTokens(tmp_path / "empty")
+
+
+def test_many_threads_may_count_at_once(tokens: FolderTokens) -> None:
+    turns = [Message("user", "Who leads Osprey? " * 50)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: (tokens.count_conversation(turns), tokens.count(["May"] * 20)), range(200)))
+    assert len({(count, *counts) for count, counts in found}) == 1
 
 
 def test_torch_stays_out(folder: Path) -> None:

@@ -94,6 +94,15 @@ async def test_an_answerable_row_quotes_a_passage_word_for_word_and_the_others_h
             assert build.company.texts[gold.document].text not in passages
 
 
+async def test_of_a_row_only_the_answer_is_learnt(made: tuple[Builder, Result], tokens: FolderTokens) -> None:
+    _, result = made
+    for row in result.rows[:20]:
+        assert isinstance(row, ChatRow)
+        encoded = tokens.encode_conversation(row.messages)
+        learnt = [token for token, label in zip(encoded.ids, encoded.labels, strict=True) if label]
+        assert tokens.count([answer(row)])[0] < len(learnt) <= tokens.count([answer(row)])[0] + 3
+
+
 async def test_every_row_names_the_documents_that_it_shows_and_the_one_that_it_asks_about(
     made: tuple[Builder, Result],
 ) -> None:
