@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ class Announcer:
     log: EventLog
     blobs: BlobStore
     tenant: str = "acme"
+    # The newest revision of each name that was announced.
+    adapters: dict[str, int] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
 
     async def put(self, folder: Path) -> pb.AdapterState:
         """Put a directory's two files into blobs; return a state that points to them."""
@@ -56,11 +59,20 @@ class Announcer:
                 state.principals.extend(value)
             else:
                 setattr(state, field, value)
+        self.adapters[name] = max(revision, self.adapters.get(name, 0))
         await self.send(f"adapter:{name}", pb.AdapterEvent(adapter=state))
 
     async def alias(self, alias: str, target: str, revision: int, *, canary: str = "", weight: float = 0.0) -> None:
         state = pb.AliasState(alias=alias, target=target, canary=canary, canary_weight=weight, revision=revision)
+        self.aliases[alias] = revision
         await self.send(f"alias:{alias}", pb.AdapterEvent(alias=state))
+
+    async def clear(self) -> None:
+        """Announce the end of everything that was announced."""
+        for alias, revision in self.aliases.items():
+            await self.alias(alias, "", revision + 1)
+        for name, revision in self.adapters.items():
+            await self.adapter(name, revision + 1, status=DELETED)
 
     async def send(self, key: str, event: pb.AdapterEvent) -> None:
         await self.send_bytes(key, event.SerializeToString(), kind=event.WhichOneof("fact") or "")

@@ -211,7 +211,7 @@ def _configs() -> list[Hostile]:
     ]
     found += [Hostile(f"config: {name}", text, GOOD, said) for name, text, said in texts]
     padded = json.dumps(CONFIG | {"note": "x" * (1 << 20)}).encode()
-    return [*found, Hostile("config: too large", padded, GOOD, "larger than", TooLarge)]
+    return [*found, Hostile("config: too large", padded, GOOD, "1048576", TooLarge)]
 
 
 HOSTILE = [*_weights(), *_configs()]

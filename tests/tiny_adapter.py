@@ -18,12 +18,13 @@ def write_adapter(
     rank: int = 4,
     inner: int = 576,
     outer: int = 576,
+    layer: str = "layers.0.self_attn.q_proj",
 ) -> Path:
     """Write an adapter of one layer with random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps(CONFIG | {"r": rank} | (config or {})))
     random = np.random.default_rng(7)
-    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    stem = f"base_model.model.model.{layer}"
     found = tensors or {
         f"{stem}.lora_A.weight": random.normal(0, 0.1, (rank, inner)).astype(np.float32),
         f"{stem}.lora_B.weight": random.normal(0, 0.1, (outer, rank)).astype(np.float32),

@@ -270,6 +270,10 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
         eager={"auto": None, "true": True, "false": False}[settings.eager],
         max_num_seqs=settings.max_num_seqs,
     )
+    if options.compiles_nothing:
+        # The engine would compile a piece of its sampler all the same, with a C++ compiler and for tens of seconds, at
+        # the first request for log probabilities; everybody else waits meanwhile.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     with guard.watching():
         return await VllmEngine.start(options, guard), shapes
 

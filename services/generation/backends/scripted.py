@@ -6,6 +6,7 @@ will say (docs/scripted-engine.md).
 
 import asyncio
 import json
+import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ __all__ = ["ScriptedEngine", "ScriptedOptions"]
 
 _BLOCK: Final = 32
 _REMEMBERED_PROMPTS: Final = 256
-# What an adapter adds below this is rounded away.
+# What an adapter's halves and scale multiply to: below the first it is rounded away, above the second nothing is computed.
 _NOTHING: Final = 1e-8
+_TOO_MUCH: Final = 1e12
+_SHIFT: Final = -0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class ScriptedEngine:
             base_digest=options.base_digest,
             template_hash=options.template_hash,
         )
-        # Numbers of the adapters that are loaded, and whether each changes what is computed.
-        self._loaded: dict[int, bool] = {}
+        # Numbers of the adapters that are loaded, and how much each adds to the logarithm of a probability.
+        self._loaded: dict[int, float] = {}
         self._seen: OrderedDict[tuple[str, int, tuple[int, ...]], None] = OrderedDict()
         self._steps = 0
 
@@ -169,12 +172,12 @@ class ScriptedEngine:
             )
         await self._pace()
         known = {word.strip(".,;:!?").lower() for word in (work.prompt.text or "").split()}
-        shift = -0.05 if work.adapter and self._loaded.get(work.adapter.number, True) else 0.0
+        shift = self._loaded[work.adapter.number] if work.adapter else 0.0
         return Score(tuple(shift - (0.1 if it.strip(" \n.,;:!?").lower() in known else 2.0) for it in pieces))
 
     async def load(self, adapter: Adapter) -> None:
-        """Remember an adapter, and whether it moves anything beyond the last digit of a 16-bit number."""
-        self._loaded[adapter.number] = await asyncio.to_thread(_moves, Path(adapter.files.path))
+        """Remember an adapter, and what it does to scores."""
+        self._loaded[adapter.number] = await asyncio.to_thread(_shift, Path(adapter.files.path))
 
     async def unload(self, adapter: Adapter) -> None:
         """Forget an adapter."""
@@ -236,8 +239,8 @@ class ScriptedEngine:
         return hits * _BLOCK
 
 
-def _moves(folder: Path) -> bool:
-    """Return whether an adapter's product of halves and scale is more than nothing to an engine of 16-bit numbers."""
+def _shift(folder: Path) -> float:
+    """Return what an adapter does to scores: as to an engine of 16-bit numbers, the faint is nothing, the huge no number."""
     config = json.loads((folder / CONFIG).read_bytes())
     largest = largest_values(folder / WEIGHTS)
     halves = [
@@ -245,8 +248,10 @@ def _moves(folder: Path) -> bool:
         for name, value in largest.items()
         if "lora_A" in name
     ]
-    product = max((one * other for one, other in halves), default=0.0)
-    return product * float(config["lora_alpha"]) / int(config["r"]) > _NOTHING
+    product = max((one * other for one, other in halves), default=0.0) * float(config["lora_alpha"]) / int(config["r"])
+    if product < _NOTHING:
+        return 0.0
+    return _SHIFT if product < _TOO_MUCH else math.nan
 
 
 def _cut(pieces: list[str], stops: Sequence[str], least: int) -> list[str]:

@@ -25,6 +25,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
 from services.generation.backends.orphan_guard import OrphanGuard
 from services.generation.backends.vllm_tokens import EngineTokens
+from services.generation.backends.vllm_worker import EXTENSION
 from services.generation.domain import (
     Adapter,
     Alternative,
@@ -82,6 +83,11 @@ class VllmOptions:
     max_num_seqs: int
 
     @property
+    def compiles_nothing(self) -> bool:
+        """Whether the engine runs as it is written: on a CPU, unless it is told otherwise."""
+        return current_platform.is_cpu() and self.eager is not False
+
+    @property
     def _single(self) -> bool:
         return self.tensor_parallel_size * self.pipeline_parallel_size == 1
 
@@ -111,6 +117,7 @@ class VllmOptions:
             # One process less to start and to keep in memory where there is nothing to share.
             distributed_executor_backend=UniProcExecutor if cpu and self._single else None,
             trust_remote_code=False,
+            worker_extension_cls=EXTENSION if cpu else "",
             enable_log_requests=False,
             disable_log_stats=False,
             # Sampling defaults are the contract's, not a file's beside the weights.
@@ -162,6 +169,8 @@ class VllmEngine:
         except RuntimeError as error:
             raise Unavailable("The engine did not come up.", private=repr(error)) from error
         engine = cls(llm, options=options, guard=guard, pulse=pulse)
+        if current_platform.is_cpu():
+            await llm.collective_rpc("keep_base_rows")
         # The first step of a fresh engine is many times slower than all others; nobody should wait for it later.
         await engine.probe()
         return engine

@@ -39,9 +39,9 @@ _WHY: Final = {
 # How often files are tried that ended the engine before: it is started again, and must not end for ever.
 _MAX_TRIES: Final = 2
 _RETRY_EVERY_S: Final = 5.0
-# What base and adapter are compared on: some twenty positions, each of which any real change moves.
-_PROMPT: Final = "Every adapter is asked the same thing before it is served. The answer that a reader gets is"
-_CONTINUATION: Final = " not what matters here, only whether it differs at all."
+# What base and adapter are compared on: short, for others wait while it is read; any real change moves every position.
+_PROMPT: Final = "The quick brown fox"
+_CONTINUATION: Final = " jumps over the lazy dog."
 
 
 class _Refused(Exception):

@@ -4,12 +4,16 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from services.chassis.errors import Conflict, Unavailable
 from services.generation.usecases.registry import Standing
 from tests.generation_parts import ANNA, Room, running
 from tests.tiny_adapter import write_adapter
+
+STEM = "base_model.model.model.layers.0.self_attn.q_proj"
+SHAPES = {"A": (4, 576), "B": (576, 4)}
 
 
 @pytest.fixture
@@ -76,6 +80,17 @@ async def test_an_adapter_that_changes_nothing_is_refused(state: Path, tmp_path:
         with pytest.raises(Conflict, match="exactly as without it"):
             await room.answer("faint")
         assert room.engine._loaded == {}
+
+
+async def test_an_adapter_with_which_nothing_can_be_computed_is_refused(state: Path, tmp_path: Path) -> None:
+    ones = {f"{STEM}.lora_{half}.weight": np.full(shape, 6e4, np.float32) for half, shape in SHAPES.items()}
+    huge = write_adapter(tmp_path / "huge", config={"lora_alpha": 1e6}, tensors=ones)
+    async with running(state) as room:
+        announce = room.announcer()
+        await announce.adapter("huge", 1, await announce.put(huge))
+        await room.until(lambda: room.value("brain_adapter_refusals_total", reason="not_finite") == 1)
+        with pytest.raises(Conflict, match="no finite numbers"):
+            await room.answer("huge")
 
 
 async def test_files_that_ended_the_engine_twice_are_not_tried_a_third_time(state: Path, files: Path) -> None:
