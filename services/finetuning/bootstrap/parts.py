@@ -169,6 +169,7 @@ def join_usecases(
     read_rows = ReadRows(files=files, limits=RowLimits(max_file_bytes=settings.max_training_file_bytes))
     layout = read_layout()
     tokens = FolderTokens(base.folder)
+    await_engine = AwaitEngine(serving=engine)
     jobs = Jobs(
         ledger=ledger,
         files=files,
@@ -185,7 +186,6 @@ def join_usecases(
         base=BaseFacts(base.name, base.digest, base.template_hash, settings.model_licence),
         now=now,
     )
-    await_engine = AwaitEngine(serving=engine)
     complete = Complete(
         ledger=ledger,
         publish=publish,
@@ -221,6 +221,7 @@ def join_usecases(
         gate=settings.gate,
         canary_weight=settings.canary_weight,
         min_judgements=settings.min_judgements,
+        await_engine=await_engine,
         metrics=metrics,
         now=now,
     )

@@ -519,7 +519,7 @@ async def test_a_file_that_is_not_there_is_refused_at_once(bench: Bench, param: 
     for file, said in (("file-none", "there is no file 'file-none'"), (other, "was stored for 'assistants'")):
         new = NewJob("", rows, "", "", None, {}, "", "", TrainingSpec(Stage.SUPERVISED))
         with pytest.raises(InvalidInput) as caught:
-            await bench.jobs.create(MARA, replace(new, **{param: file}))
+            await bench.jobs.create(MARA, replace(new, **{param: file}))  # type: ignore[arg-type]
         assert caught.value.param == param
         assert said in caught.value.message
     assert await bench.table.depth() == 0
