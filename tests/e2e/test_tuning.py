@@ -91,7 +91,7 @@ def works(scripted_stack: RunningStack) -> Iterator[Works]:
         )
         assert answer.status_code in {200, 202}, answer.text
     assert indexed(clients[0], collection, len(made))["completed"] == len(made)
-    yield Works(stack, *clients, collection)
+    yield Works(stack, clients[0], clients[1], clients[2], collection)
     for client in clients:
         client.close()
 
