@@ -23,6 +23,7 @@ DELEGATES: Final[Delegates] = {
     "finetuning": frozenset(
         {
             "/brain.retrieval.v1.EmbeddingService/Embed",
+            "/brain.retrieval.v1.RerankService/Rerank",
             "/brain.retrieval.v1.SearchService/ResolveSpans",
             "/brain.retrieval.v1.SearchService/Search",
         }

@@ -132,6 +132,7 @@ DELEGATED: dict[str, frozenset[str]] = {
             "/brain.ingestion.v1.FileService/GetFile",
             "/brain.ingestion.v1.FileService/UploadFile",
             "/brain.retrieval.v1.EmbeddingService/Embed",
+            "/brain.retrieval.v1.RerankService/Rerank",
             "/brain.retrieval.v1.SearchService/ResolveSpans",
             "/brain.retrieval.v1.SearchService/Search",
         }
