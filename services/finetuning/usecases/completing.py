@@ -103,6 +103,7 @@ class Complete:
         except Conflict:
             for _, _, upload in uploads:
                 await self._publish.discard(upload)
+            await self._files.delete(result)
             raise
 
     async def fail(self, work: Job, error: JobError) -> None:
