@@ -1,0 +1,1 @@
+"""The finetuning room: training rows in, adapters out."""

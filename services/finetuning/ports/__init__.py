@@ -1,0 +1,1 @@
+"""What finetuning needs from the world."""

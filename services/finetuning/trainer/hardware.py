@@ -1,0 +1,66 @@
+"""What this machine's arithmetic can do, and the choices that follow from it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from services.finetuning.domain.training import Device, Precision, TrainingPlan
+from services.finetuning.domain.training_messages import FailureCode
+from services.finetuning.trainer.refusal import Refused
+
+__all__ = ["Hardware", "hardware_for"]
+
+# Up to this length, attention written out as two products is up to twice as fast on a CPU as the fused kernel, whose
+# backward pass in bf16 is slow; beyond it, the whole matrix of scores costs too much memory and time.
+_WRITTEN_OUT_TOKENS: Final = 512
+# Tokens in one forward pass: enough to keep the units busy, few enough for the activations to fit.
+_PASS_TOKENS_CPU: Final = 1024
+_PASS_TOKENS_CUDA: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where and how to compute.
+
+    Attributes:
+        cuda: Whether on a CUDA device; else on the CPU.
+        bf16: Whether the frozen weights and products are bf16; adapters' weights are 32-bit floats in any case.
+    """
+
+    cuda: bool
+    bf16: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the frozen weights."""
+        return torch.bfloat16 if self.bf16 else torch.float32
+
+    def attention(self, longest: int) -> str:
+        """Return the attention implementation for rows of up to `longest` tokens."""
+        return "eager" if not self.cuda and longest <= _WRITTEN_OUT_TOKENS else "sdpa"
+
+    def rows_at_once(self, batch: int, longest: int, *, least: int = 1) -> int:
+        """Return how many rows of a batch to take in one pass: a divisor of the batch, at least `least` where it can be."""
+        room = (_PASS_TOKENS_CUDA if self.cuda else _PASS_TOKENS_CPU) // max(1, longest)
+        fitting = [size for size in range(1, batch + 1) if batch % size == 0 and size <= max(room, least)]
+        return fitting[-1]
+
+
+def hardware_for(plan: TrainingPlan) -> Hardware:
+    """Return what the plan asks for, or what this machine does best.
+
+    Raises:
+        Refused: The plan asks for what is not there.
+    """
+    cuda = torch.cuda.is_available() if plan.device is Device.AUTO else plan.device is Device.CUDA
+    if cuda and not torch.cuda.is_available():
+        raise Refused(FailureCode.INVALID_SETTING, "device: no CUDA device is here; use cpu or auto.")
+    fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else _cpu_multiplies_bf16()
+    return Hardware(cuda=cuda, bf16=fast_bf16 if plan.precision is Precision.AUTO else plan.precision is Precision.BF16)
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Return whether the CPU has instructions for bf16 products; without them bf16 is emulated and slower than 32 bits."""
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
