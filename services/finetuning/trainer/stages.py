@@ -228,7 +228,7 @@ def _scorer(session: Session, grader: Grader | None) -> Mapping[str, Any]:
     if grader is not None:
         return {"reward_funcs": [graded(grader)]}
     if session.plan.reward_model is None:
-        raise Refused(FailureCode.INVALID_SETTING, "grader: nothing here can run it; use a reward model.")
+        return {"reward_funcs": [graded(grader_of(session.plan.grader_json))]}
     model, tokenizer = reward_model(session.plan.reward_model)
     return {"reward_funcs": [model], "reward_processing_classes": [tokenizer]}
 
