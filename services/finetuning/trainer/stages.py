@@ -21,7 +21,7 @@ from services.finetuning.trainer.loop import Loop, Reporter, Session
 from services.finetuning.trainer.model import load_policy, load_reward_model
 from services.finetuning.trainer.order import EpochPrompts
 from services.finetuning.trainer.refusal import Refused
-from services.finetuning.trainer.rewards import Grader, graded, reward_model
+from services.finetuning.trainer.rewards import Grader, graded, grader_of, reward_model
 from services.finetuning.trainer.rows import TokenRows
 
 # The trainer samples with transformers. TRL would import all of vLLM, ten seconds of work and a gigabyte, to know that

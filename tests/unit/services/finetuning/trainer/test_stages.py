@@ -18,7 +18,9 @@ from services.finetuning.domain.training_messages import (
     Started,
 )
 from services.finetuning.trainer.refusal import Refused
+from services.generation.backends.adapter_content import AdapterContent
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
+from services.generation.domain import AdapterLimits
 
 Trained = Callable[..., Any]
 Plans = Callable[..., TrainingPlan]
@@ -86,9 +88,8 @@ async def test_two_steps_of_a_stage(stage: Stage, plans: Plans, trained: Trained
     assert sorted(config["target_modules"]) == ALL_LINEAR
     assert str(tiny.parent) not in (run.adapter / "adapter_config.json").read_text()
     # The engine's own inspection takes it, and a checkpoint's too.
-    inspect = FolderInspector(
-        plan.work, modules=frozenset(ALL_LINEAR), shapes=base_shapes(tiny), max_rank=16, max_bytes=1 << 30
-    )
+    limits = AdapterLimits(frozenset(ALL_LINEAR), max_rank=16, max_bytes=1 << 30)
+    inspect = FolderInspector(plan.work, content=AdapterContent(limits, shapes=base_shapes(tiny)))
     for folder in (run.adapter, run.of(CheckpointSaved)[0].adapter_folder):
         assert (await inspect.inspect(str(folder))).rank == 16
     # Something was learnt.
