@@ -165,6 +165,12 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
     async def UnregisterAdapter(self, request: Any, context: Any) -> Any:
         raise AssertionError("the chat room does not ask for it")
 
+    async def CheckAdapter(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the chat room does not ask for it")
+
+    async def WithholdAdapters(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the chat room does not ask for it")
+
     async def ListModels(self, request: Any, context: Any) -> Any:
         return model_pb2.ListModelsResponse(models=[model_pb2.Model(name="base", context_window=self.window)])
 
