@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from services.chassis.errors import InvalidInput
 
@@ -176,6 +177,8 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
             settings["WORKER_PUBLIC_KEY_FILES"] = json.dumps({room: str(pair.public) for room, pair in workers.items()})
         if name in workers:
             settings["WORKER_KEY_FILE"] = str(workers[name].private)
+        if name in {"generation", "finetuning"}:
+            settings |= _base_model(inherited)
         if name == "finetuning":
             settings["WEBHOOK_SECRET_FILE"] = str(state / "keys" / "webhooks.secret")
         if name == "gateway":
@@ -198,3 +201,18 @@ def plan_stack(*, state_dir: Path, addresses: Mapping[str, Addresses], inherited
             )
         )
     return StackPlan(state_dir=state, rooms=tuple(rooms))
+
+
+def _base_model(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what the room that serves the base model and the one that trains on it must be told alike."""
+    said = {
+        key: inherited[name]
+        for key in ("MODEL", "SERVED_NAME", "CACHE_DIR")
+        if (name := f"BRAIN_GENERATION_{key}") in inherited
+    }
+    engine = urlsplit(inherited.get("BRAIN_GENERATION_ENGINE", ""))
+    if engine.scheme == "scripted" and not said.get("SERVED_NAME"):
+        # It has no weights to be named after: what is trained on is listed under the script's name, too.
+        mode = parse_qs(engine.query).get("mode", ["echo"])[-1]
+        said["SERVED_NAME"] = f"scripted-{mode}"
+    return said

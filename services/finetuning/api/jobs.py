@@ -6,9 +6,8 @@ from typing import Final
 from brain.finetuning.v1 import job_pb2
 from services.chassis.auth import current_caller
 from services.finetuning.api.wire import moment, page_of, spec_message, spec_of
-from services.finetuning.domain.adapters import adapter_name, checkpoint_name
-from services.finetuning.domain.jobs import Checkpoint, JobEvent, JobStatus, TuningJob
-from services.finetuning.usecases.jobs import Jobs, JobView, NewJob
+from services.finetuning.domain.jobs import JobEvent, JobStatus
+from services.finetuning.usecases.jobs import CheckpointView, Jobs, JobView, NewJob
 from services.finetuning.usecases.validating import CheckJob
 
 __all__ = ["JobServicer"]
@@ -73,8 +72,8 @@ class JobServicer:
     ) -> job_pb2.ListCheckpointsResponse:
         """Return a page of a job's checkpoints."""
         page = page_of(request, default=10)
-        job, found, has_more = await self._jobs.checkpoints(current_caller(), request.job_id, page)
-        return job_pb2.ListCheckpointsResponse(checkpoints=[_checkpoint(job, one) for one in found], has_more=has_more)
+        found, has_more = await self._jobs.checkpoints(current_caller(), request.job_id, page)
+        return job_pb2.ListCheckpointsResponse(checkpoints=[_checkpoint(one) for one in found], has_more=has_more)
 
 
 def _new_job(request: job_pb2.CreateJobRequest) -> NewJob:
@@ -138,12 +137,12 @@ def _event(event: JobEvent) -> job_pb2.JobEvent:
     )
 
 
-def _checkpoint(job: TuningJob, checkpoint: Checkpoint) -> job_pb2.Checkpoint:
-    name = adapter_name(base=job.base_model, tenant=job.tenant, suffix=job.suffix, job_id=job.job_id)
+def _checkpoint(view: CheckpointView) -> job_pb2.Checkpoint:
+    checkpoint = view.checkpoint
     return job_pb2.Checkpoint(
         checkpoint_id=checkpoint.checkpoint_id,
         created_at=moment(checkpoint.created_at),
-        model=checkpoint_name(name, checkpoint.step),
+        model=view.model,
         job_id=checkpoint.job_id,
         step=checkpoint.step,
         metrics_json=json.dumps(checkpoint.metrics),

@@ -1,11 +1,13 @@
 """The generation room as the engine that serves adapters."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import grpc
 
-from brain.generation.v1 import model_pb2, model_pb2_grpc
+from brain.generation.v1 import generation_pb2, generation_pb2_grpc, model_pb2, model_pb2_grpc
+from services.chassis.errors import NotFound
 from services.chassis.rpc.client import remote
 from services.finetuning.ports.serving import AdapterCheck, EngineLimits
 
@@ -31,15 +33,12 @@ class RemoteServing:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._models = model_pb2_grpc.ModelServiceStub(channel)
+        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self._timeout_s = timeout_s
 
     async def limits(self) -> EngineLimits:
         """Return what an adapter must fit."""
-        with remote(_ROOM, "ListModels") as metadata:
-            answer = await self._models.ListModels(
-                model_pb2.ListModelsRequest(), timeout=self._timeout_s, metadata=metadata
-            )
-        base = answer.models[0]
+        base = (await self._listed())[0]
         return EngineLimits(
             base_model=base.name,
             base_digest=base.base_digest,
@@ -56,6 +55,16 @@ class RemoteServing:
             answer = await self._models.CheckAdapter(request, timeout=self._timeout_s, metadata=metadata)
         return AdapterCheck(answer.weights_digest, answer.config_digest, answer.rank, answer.size_bytes)
 
+    async def serves(self, name: str) -> bool:
+        """Return whether the engine answers for an adapter."""
+        if any(model.name == name for model in await self._listed()):
+            return True
+        # What is not listed has not been heard of, is being loaded, or is refused: asking for it tells which.
+        request = generation_pb2.TokenizeRequest(model=name)
+        with suppress(NotFound), remote(_ROOM, "Tokenize") as metadata:
+            await self._generation.Tokenize(request, timeout=self._timeout_s, metadata=metadata)
+        return False
+
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         """Refuse adapters at once."""
         request = model_pb2.WithholdAdaptersRequest(
@@ -63,3 +72,10 @@ class RemoteServing:
         )
         with remote(_ROOM, "WithholdAdapters") as metadata:
             await self._models.WithholdAdapters(request, timeout=self._timeout_s, metadata=metadata)
+
+    async def _listed(self) -> Sequence[model_pb2.Model]:
+        with remote(_ROOM, "ListModels") as metadata:
+            answer = await self._models.ListModels(
+                model_pb2.ListModelsRequest(), timeout=self._timeout_s, metadata=metadata
+            )
+        return answer.models

@@ -53,6 +53,7 @@ from services.finetuning.usecases.reading import ReadRows
 from services.finetuning.usecases.reading_sets import MakeReadingRows
 from services.finetuning.usecases.registry import Registry
 from services.finetuning.usecases.retraining import Retrain
+from services.finetuning.usecases.settling import AwaitEngine
 from services.finetuning.usecases.sources import ReadSources
 from services.finetuning.usecases.training import TrainJob
 from services.finetuning.usecases.validating import CheckJob, Inspect, ValidateJob
@@ -170,6 +171,7 @@ def join_usecases(
     tokens = FolderTokens(base.folder)
     jobs = Jobs(
         ledger=ledger,
+        files=files,
         base_model=base.name,
         audience=settings.default_audience,
         devices=settings.devices,
@@ -183,8 +185,16 @@ def join_usecases(
         base=BaseFacts(base.name, base.digest, base.template_hash, settings.model_licence),
         now=now,
     )
+    await_engine = AwaitEngine(serving=engine)
     complete = Complete(
-        ledger=ledger, publish=publish, archives=archives, files=files, scratch=scratch, metrics=metrics, now=now
+        ledger=ledger,
+        publish=publish,
+        await_engine=await_engine,
+        archives=archives,
+        files=files,
+        scratch=scratch,
+        metrics=metrics,
+        now=now,
     )
     prepare = Prepare(
         ledger=ledger,
@@ -231,6 +241,7 @@ def join_usecases(
             ledger=ledger,
             files=files,
             publish=publish,
+            await_engine=await_engine,
             base_model=base.name,
             max_bytes=settings.max_training_file_bytes,
         ),

@@ -1,6 +1,7 @@
 """Training jobs: their states, what moves them, and what is remembered of them."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -21,6 +22,7 @@ __all__ = [
     "TuningJob",
     "check_metadata",
     "check_suffix",
+    "openai_metrics",
     "result_csv",
 ]
 
@@ -28,6 +30,12 @@ __all__ = [
 VALIDATE_JOB: Final = "validate"
 TRAIN_JOB: Final = "train"
 
+# What the trainer calls otherwise than OpenAI does.
+_OPENAI_NAMES: Final = {
+    "loss": "train_loss",
+    "mean_token_accuracy": "train_mean_token_accuracy",
+    "tokens": "trained_tokens",
+}
 _MAX_METADATA: Final = 16
 _MAX_KEY, _MAX_VALUE = 64, 512
 _SUFFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", re.ASCII)
@@ -99,7 +107,7 @@ class TuningJob:
         queued_at: When it was queued; 0 before.
         finished_at: When it ended; 0 before.
         error: Why it failed.
-        fine_tuned_model: The adapter that it made.
+        fine_tuned_model: The adapter that it made; one that runs has published it, and waits for the engine to have it.
         result_files: Files with its results.
         trained_tokens: Tokens trained on.
         step: Steps done.
@@ -155,6 +163,23 @@ class TuningJob:
     sources: tuple[SourceCount, ...] = ()
     deaths: int = 0
 
+    @property
+    def is_published(self) -> bool:
+        """Whether what it made is published, and only its end is left to be noted."""
+        return bool(self.fine_tuned_model) and self.status is JobStatus.RUNNING
+
+    def check_stoppable(self) -> None:
+        """Return if the job can still be paused or cancelled.
+
+        Raises:
+            Conflict: What it made is published.
+        """
+        if self.is_published:
+            raise Conflict(
+                "The job has trained, and its model is being published; it can no longer be stopped.",
+                param="fine_tuning_job_id",
+            )
+
     def moved(self, status: JobStatus, at: float) -> "TuningJob":
         """Return the job in another state.
 
@@ -166,6 +191,8 @@ class TuningJob:
                 f"The job is {self.status.value}; it cannot become {status.value}.",
                 param="fine_tuning_job_id",
             )
+        if status is not JobStatus.SUCCEEDED:
+            self.check_stoppable()
         spent = self.spent_s + (at - self.running_since if self.running_since else 0.0)
         return replace(
             self,
@@ -183,7 +210,7 @@ class TuningJob:
 
     def remaining_s(self, now: float) -> float:
         """Return the seconds of training that are thought to be left; 0 when that is not known."""
-        if not self.estimated_s:
+        if not self.estimated_s or self.is_published:
             return 0.0
         if self.status is JobStatus.RUNNING and self.step and self.total_steps:
             spent = self.spent_s + now - self.running_since
@@ -260,10 +287,22 @@ def check_suffix(suffix: str) -> None:
         )
 
 
-def result_csv(rows: list[dict[str, float]]) -> bytes:
-    """Return metrics by step as OpenAI's result files have them: one line a step, empty where nothing was measured."""
+def openai_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """Return what a trainer measured under the names that OpenAI's events, checkpoints and result files have."""
+    return {_OPENAI_NAMES.get(name, name): float(value) for name, value in values.items()}
+
+
+def result_csv(rows: Sequence[Mapping[str, float]]) -> bytes:
+    """Return metrics by step as OpenAI's result files have them: one line a step, empty where nothing was measured.
+
+    Training and evaluation tell of a step separately, and a trainer that died tells of some steps again; the last word
+    counts.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    for row in rows:
+        steps.setdefault(int(row["step"]), {}).update(row)
     columns = ["step", *sorted({name for row in rows for name in row} - {"step"})]
-    ordered = sorted(rows, key=lambda one: one["step"])
+    ordered = [steps[step] for step in sorted(steps)]
     cells = [["" if column not in row else f"{row[column]:g}" for column in columns] for row in ordered]
     lines = [",".join(line) for line in (columns, *cells)]
     return ("\n".join(lines) + "\n").encode()

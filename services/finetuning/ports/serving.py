@@ -59,6 +59,16 @@ class Serving(Protocol):
         """
         ...
 
+    async def serves(self, name: str) -> bool:
+        """Return whether the engine answers for an adapter; False while it has not heard of it or loads it.
+
+        Raises:
+            Conflict: It refuses the adapter; the message says why.
+            PermissionDenied: The adapter is blocked.
+            Unavailable: The engine is away.
+        """
+        ...
+
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         """Refuse adapters, given by name and revision, at once.
 

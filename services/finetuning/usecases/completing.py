@@ -10,9 +10,9 @@ from typing import Final
 
 import structlog
 
-from services.chassis.errors import Conflict, InvalidInput, TooLarge
+from services.chassis.errors import BrainError, Conflict, InvalidInput, TooLarge
 from services.chassis.jobs.table import Job
-from services.finetuning.domain.adapters import AdapterSource, adapter_name, checkpoint_name
+from services.finetuning.domain.adapters import AdapterSource, AdapterStatus, adapter_name, checkpoint_name
 from services.finetuning.domain.jobs import (
     FINAL,
     VALIDATE_JOB,
@@ -20,6 +20,7 @@ from services.finetuning.domain.jobs import (
     JobError,
     JobStatus,
     TuningJob,
+    openai_metrics,
     result_csv,
 )
 from services.finetuning.domain.training_messages import Finished
@@ -29,6 +30,7 @@ from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.archives import Archives
 from services.finetuning.usecases.jobs import event
 from services.finetuning.usecases.publishing import Publish, Upload, merged_sources
+from services.finetuning.usecases.settling import AwaitEngine
 
 __all__ = ["Complete", "reward_model_key"]
 
@@ -43,11 +45,16 @@ def reward_model_key(tenant: str, job_id: str) -> str:
 
 
 class Complete:
-    """Brings jobs to their end, each in one transaction with everything that follows from it.
+    """Brings jobs to their end.
+
+    What a job made is published in one transaction, and its success is noted in a second one, when the engine answers
+    for it: whoever reads of the success and asks the new model at once is answered. In between the job can no longer be
+    stopped, and a worker that takes it over only notes its end.
 
     Args:
         ledger: Records.
         publish: Makes adapter versions.
+        await_engine: Waits until they are served.
         archives: Keeps reward models, and holds checkpoints.
         files: Keeps result files.
         scratch: Folder for checkpoints that are published.
@@ -60,6 +67,7 @@ class Complete:
         *,
         ledger: Ledger,
         publish: Publish,
+        await_engine: AwaitEngine,
         archives: Archives,
         files: Files,
         scratch: Path,
@@ -68,6 +76,7 @@ class Complete:
     ) -> None:
         self._ledger = ledger
         self._publish = publish
+        self._await_engine = await_engine
         self._archives = archives
         self._files = files
         self._scratch = scratch
@@ -93,23 +102,46 @@ class Complete:
         except (InvalidInput, TooLarge) as error:
             await self.fail(work, JobError("adapter_refused", error.message, error.param or ""))
             return
-        sources = await self._sources(job)
-        principals = await self._publish.audience(job.audience, job.owner, job.tenant, sources)
-        result = await self._result_file(job)
+        try:
+            sources = await self._sources(job)
+            principals = await self._publish.audience(job.audience, job.owner, job.tenant, sources)
+            result = await self._result_file(job)
+        except BrainError:
+            await self._discard(uploads)
+            raise
         try:
             async with self._ledger.change() as change:
-                await change.complete(work)
-                await self._succeed(change, work, finished, uploads, sources, principals, result)
+                await change.hold(work)
+                made = await self._made(change, work, finished, uploads, sources, principals, result)
         except Conflict:
-            for _, _, upload in uploads:
-                await self._publish.discard(upload)
-            await self._files.delete(result)
+            # Surely not kept, unlike after a database that went away.
+            await self._discard(uploads)
             raise
+        await self.finish(work, made)
+
+    async def finish(self, work: Job, job: TuningJob) -> None:
+        """Bring a job to succeeded whose adapters, if it makes any, are published; called in the name of its owner.
+
+        Raises:
+            Conflict: The job was handed to another worker.
+            Unavailable: Something passing; the job is to be tried again.
+        """
+        versions = await self._ledger.adapters_of_job(job.tenant, job.job_id) if job.fine_tuned_model else []
+        reason = await self._await_engine([one.name for one in versions if one.status is AdapterStatus.PUBLISHED])
+        async with self._ledger.change() as change:
+            if reason:
+                await change.add_event(
+                    job.tenant, event(job, self._now(), f"The model is not served yet: {reason}", level="warn")
+                )
+            await self._succeed(change, work)
 
     async def fail(self, work: Job, error: JobError) -> None:
-        """Bring a job to failed, and with it those that wait for it."""
+        """Bring a job to failed, and with it those that wait for it; one whose adapter is published has succeeded."""
         async with self._ledger.change() as change:
             job = await change.job(work.tenant, work.key)
+            if job is not None and job.is_published:
+                await self._succeed(change, work)
+                return
             await change.complete(work)
             if job is None or job.status in FINAL:
                 return
@@ -130,7 +162,7 @@ class Complete:
                     change, waiting, JobError("stage_failed", f"{job.job_id}, which it waited for, failed")
                 )
 
-    async def _succeed(
+    async def _made(
         self,
         change: Change,
         work: Job,
@@ -139,7 +171,8 @@ class Complete:
         sources: tuple[AdapterSource, ...],
         principals: tuple[str, ...],
         result: str,
-    ) -> None:
+    ) -> TuningJob:
+        """Publish what a job made, and note its results."""
         job = await change.job(work.tenant, work.key)
         if job is None:
             raise Conflict(f"Job {work.key} is gone.")
@@ -156,23 +189,35 @@ class Complete:
                 job=job,
                 step=step,
                 settings_json=json.dumps(asdict(job.spec or job.wanted)),
-                metrics=dict(finished.metrics),
+                metrics=openai_metrics(finished.metrics),
             )
-        done = replace(
-            job.moved(JobStatus.SUCCEEDED, self._now()),
+        made = replace(
+            job,
             fine_tuned_model=uploads[0][0] if uploads else "",
             result_files=(result,),
             trained_tokens=finished.trained_tokens,
             step=finished.step,
-            metrics={**job.metrics, **finished.metrics},
+            metrics={**job.metrics, **openai_metrics(finished.metrics)},
+            # Waiting for the engine is no training.
+            spent_s=job.spent_s + (self._now() - job.running_since if job.running_since else 0.0),
+            running_since=0.0,
         )
+        await change.put_job(made)
+        return made
+
+    async def _succeed(self, change: Change, work: Job) -> None:
+        await change.complete(work)
+        job = await change.job(work.tenant, work.key)
+        if job is None:
+            raise Conflict(f"Job {work.key} is gone.")
+        done = job.moved(JobStatus.SUCCEEDED, self._now())
         await change.put_job(done)
         await change.add_event(job.tenant, event(done, self._now(), "The job has successfully completed"))
         await change.tell_webhooks(done)
         await self._release(change, done)
         stage = job.wanted.stage.value
         self._metrics.ended.labels(stage=stage, outcome="succeeded").inc()
-        self._metrics.trained_tokens.labels(stage=stage).inc(finished.trained_tokens)
+        self._metrics.trained_tokens.labels(stage=stage).inc(done.trained_tokens)
         self._metrics.training.labels(stage=stage).observe(done.spent_s)
         _log.info("tuning_job_succeeded", job_id=job.job_id, adapter=done.fine_tuned_model)
 
@@ -198,12 +243,20 @@ class Complete:
         """Upload the adapter, and those of the checkpoints that are kept; the adapter comes first."""
         name = adapter_name(base=job.base_model, tenant=job.tenant, suffix=job.suffix, job_id=job.job_id)
         uploads = [(name, 0, await self._publish.upload(job.tenant, name, adapter))]
-        for checkpoint in await self._ledger.checkpoints(job.job_id, Page(100)):
-            # The end of the job is the adapter itself.
-            if checkpoint.step >= steps or not checkpoint.adapter:
-                continue
-            uploads.append(await self._upload_checkpoint(job, name, checkpoint))
+        try:
+            for checkpoint in await self._ledger.checkpoints(job.job_id, Page(100)):
+                # The end of the job is the adapter itself.
+                if checkpoint.step >= steps or not checkpoint.adapter:
+                    continue
+                uploads.append(await self._upload_checkpoint(job, name, checkpoint))
+        except BrainError:
+            await self._discard(uploads)
+            raise
         return uploads
+
+    async def _discard(self, uploads: list[tuple[str, int, Upload]]) -> None:
+        for _, _, upload in uploads:
+            await self._publish.discard(upload)
 
     async def _upload_checkpoint(self, job: TuningJob, name: str, checkpoint: Checkpoint) -> tuple[str, int, Upload]:
         own = checkpoint_name(name, checkpoint.step)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
+import structlog
+
 from services.chassis.auth import Caller
 from services.chassis.errors import BrainError, InvalidInput, TooLarge
 from services.chassis.ids import new_id
@@ -17,9 +19,11 @@ from services.finetuning.domain.owners import Owner
 from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Ledger
 from services.finetuning.usecases.publishing import CONFIG, WEIGHTS, Publish
+from services.finetuning.usecases.settling import AwaitEngine
 
 __all__ = ["ImportAdapter", "unpack"]
 
+_log = structlog.get_logger()
 _READ_BYTES: Final = 1 << 20
 # An adapter archive holds two files and perhaps a card; one with thousands of entries is something else.
 _MAX_ENTRIES: Final = 64
@@ -32,6 +36,7 @@ class ImportAdapter:
         ledger: Records.
         files: Uploaded files.
         publish: Makes versions.
+        await_engine: Waits until they are served.
         base_model: Name of the base model.
         max_bytes: Largest archive, and largest file in it.
     """
@@ -42,12 +47,14 @@ class ImportAdapter:
         ledger: Ledger,
         files: Files,
         publish: Publish,
+        await_engine: AwaitEngine,
         base_model: str,
         max_bytes: int,
     ) -> None:
         self._ledger = ledger
         self._files = files
         self._publish = publish
+        self._await_engine = await_engine
         self._base_model = base_model
         self._max_bytes = max_bytes
 
@@ -80,7 +87,7 @@ class ImportAdapter:
             upload = await self._publish.upload(caller.tenant, name, folder / "adapter")
         try:
             async with self._ledger.change() as change:
-                return await self._publish.add(
+                version = await self._publish.add(
                     change,
                     name=name,
                     tenant=caller.tenant,
@@ -93,6 +100,9 @@ class ImportAdapter:
         except BrainError:
             await self._publish.discard(upload)
             raise
+        if reason := await self._await_engine([name]):
+            _log.warning("adapter_not_served_yet", adapter=name, reason=reason)
+        return version
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int) -> None:

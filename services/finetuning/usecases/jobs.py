@@ -10,7 +10,7 @@ import structlog
 from services.chassis.auth import Caller
 from services.chassis.errors import Conflict, InvalidInput, NotFound
 from services.chassis.ids import new_id
-from services.finetuning.domain.adapters import AdapterStatus
+from services.finetuning.domain.adapters import AdapterStatus, adapter_name, checkpoint_name
 from services.finetuning.domain.grader_documents import parse_grader
 from services.finetuning.domain.grader_rewards import reward_function
 from services.finetuning.domain.jobs import (
@@ -27,11 +27,13 @@ from services.finetuning.domain.jobs import (
 from services.finetuning.domain.owners import Owner
 from services.finetuning.domain.spec import TrainingSpec
 from services.finetuning.domain.training import Stage
+from services.finetuning.ports.files import Files
 from services.finetuning.ports.records import Change, Ledger, Page, Reading
 from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.lookup import known_adapter, own_job
+from services.finetuning.usecases.reading import check_purpose
 
-__all__ = ["JobView", "Jobs", "NewJob", "event", "resolve_model"]
+__all__ = ["CheckpointView", "JobView", "Jobs", "NewJob", "event", "resolve_model"]
 
 _log = structlog.get_logger()
 
@@ -64,11 +66,20 @@ class JobView:
     estimated_finish: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A checkpoint, and the name under which the adapter in it is served when its job has succeeded; empty for none."""
+
+    checkpoint: Checkpoint
+    model: str
+
+
 class Jobs:
     """Creates jobs and moves them as their owners say.
 
     Args:
         ledger: Records.
+        files: Training files, looked for before a job is kept.
         base_model: Name of the base model.
         audience: Principals who may ask an adapter when a job does not say otherwise.
         devices: Jobs that train at once.
@@ -80,6 +91,7 @@ class Jobs:
         self,
         *,
         ledger: Ledger,
+        files: Files,
         base_model: str,
         audience: tuple[str, ...],
         devices: int,
@@ -87,6 +99,7 @@ class Jobs:
         now: Callable[[], float],
     ) -> None:
         self._ledger = ledger
+        self._files = files
         self._base_model = base_model
         self._audience = audience
         self._devices = devices
@@ -134,12 +147,33 @@ class Jobs:
         )
 
     async def create(self, caller: Caller, new: NewJob) -> JobView:
-        """Keep a job and have its files checked."""
+        """Keep a job and have its files checked.
+
+        Raises:
+            InvalidInput: A field is wrong, or a file is not there for the caller or was stored for another purpose.
+            NotFound: A model is not known.
+            Conflict: The model that it starts from is blocked, or the reward model is not there.
+        """
+        await self.check_files(new)
         async with self._ledger.change() as change:
             job = await self.draft(change, caller, new)
             await self.begin(change, job)
         _log.info("tuning_job_created", job_id=job.job_id, stage=job.wanted.stage.value)
         return await self.view(job)
+
+    async def check_files(self, new: NewJob) -> None:
+        """Refuse files that are not there: OpenAI's API does so at once, and not with a job that fails.
+
+        Raises:
+            InvalidInput: A file is not there for the caller, or was stored for another purpose.
+        """
+        for param in ("training_file", "validation_file"):
+            if file_id := getattr(new, param):
+                try:
+                    about = await self._files.about(file_id)
+                except NotFound as error:
+                    raise InvalidInput(f"{param}: there is no file {file_id[:80]!r}.", param=param) from error
+                check_purpose(about, param)
 
     async def begin(self, change: Change, job: TuningJob) -> None:
         """Keep a new job; its validation begins at once, unless it waits for another's result."""
@@ -170,11 +204,12 @@ class Jobs:
         found = await self._ledger.events(job_id, page)
         return found[: page.limit], len(found) > page.limit
 
-    async def checkpoints(self, caller: Caller, job_id: str, page: Page) -> tuple[TuningJob, list[Checkpoint], bool]:
-        """Return a job, a page of its checkpoints, and whether more follow."""
+    async def checkpoints(self, caller: Caller, job_id: str, page: Page) -> tuple[list[CheckpointView], bool]:
+        """Return a page of a job's checkpoints, and whether more follow."""
         job = await own_job(self._ledger, caller, job_id)
         found = await self._ledger.checkpoints(job_id, page)
-        return job, found[: page.limit], len(found) > page.limit
+        views = [CheckpointView(one, _model_of(job, one)) for one in found[: page.limit]]
+        return views, len(found) > page.limit
 
     async def cancel(self, caller: Caller, job_id: str) -> JobView:
         """End a job, and with it those that wait for it.
@@ -209,6 +244,7 @@ class Jobs:
         async with self._ledger.change() as change:
             job = await own_job(change, caller, job_id)
             if job.status is JobStatus.RUNNING:
+                job.check_stoppable()
                 job = replace(job, pausing=True)
                 said = "Pausing at the next step"
             else:
@@ -241,6 +277,9 @@ class Jobs:
 
     async def view(self, job: TuningJob) -> JobView:
         """Return a job with its place in the queue and the time it is thought to end."""
+        if job.is_published:
+            # Told of when it can be asked.
+            job = replace(job, fine_tuned_model="", result_files=())
         if job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}:
             return JobView(job)
         now = self._now()
@@ -277,6 +316,15 @@ async def resolve_model(reading: Reading, caller: Caller, model: str, *, base_mo
     if version.status is AdapterStatus.BLOCKED:
         raise Conflict(f"model: {version.name} is blocked ({version.reason or version.reason_code}).", param="model")
     return version.name
+
+
+def _model_of(job: TuningJob, checkpoint: Checkpoint) -> str:
+    if not checkpoint.adapter:
+        return ""
+    name = adapter_name(base=job.base_model, tenant=job.tenant, suffix=job.suffix, job_id=job.job_id)
+    # The state at a job's last step is its adapter.
+    last = job.step if job.status is JobStatus.SUCCEEDED else job.total_steps
+    return name if last and checkpoint.step >= last else checkpoint_name(name, checkpoint.step)
 
 
 def event(

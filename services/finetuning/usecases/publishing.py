@@ -8,7 +8,8 @@ from typing import Final
 
 import structlog
 
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import BrainError, InvalidInput
+from services.chassis.ids import new_id
 from services.finetuning.domain.adapters import AdapterSource, AdapterStatus, AdapterVersion, audience_of
 from services.finetuning.domain.jobs import SourceCount, TuningJob
 from services.finetuning.domain.owners import Owner
@@ -67,6 +68,9 @@ class Publish:
     async def upload(self, tenant: str, name: str, folder: Path) -> Upload:
         """Keep an adapter's two files under keys that carry the name, and have the engine check them.
 
+        The keys are those of this upload alone: a late copy of a job that uploads, and then discards what it uploaded, leaves
+        the files of the version as they are.
+
         Raises:
             InvalidInput: A file is missing, the adapter cannot be served, or it is for another base model.
             Unavailable: The blob store or the engine is away.
@@ -74,13 +78,16 @@ class Publish:
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if missing:
             raise InvalidInput(f"file: the adapter has no {' and no '.join(missing)}.", param="file")
-        prefix = f"{tenant}/adapters/{name.replace(':', '_')}"
+        prefix = f"{tenant}/adapters/{name.replace(':', '_')}/{new_id('')}"
         keys = {file: f"{prefix}/{file}" for file in (CONFIG, WEIGHTS)}
-        for file, key in keys.items():
-            await self._blobs.put(key, await asyncio.to_thread((folder / file).read_bytes))
-        limits = await self._serving.limits()
-        self._same_base(limits)
-        check = await self._serving.check(config_key=keys[CONFIG], weights_key=keys[WEIGHTS])
+        try:
+            for file, key in keys.items():
+                await self._blobs.put(key, await asyncio.to_thread((folder / file).read_bytes))
+            self._same_base(await self._serving.limits())
+            check = await self._serving.check(config_key=keys[CONFIG], weights_key=keys[WEIGHTS])
+        except BrainError:
+            await self._blobs.delete(keys.values())
+            raise
         return Upload(keys[CONFIG], keys[WEIGHTS], check)
 
     async def discard(self, upload: Upload) -> None:

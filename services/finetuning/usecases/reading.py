@@ -9,7 +9,9 @@ from typing import BinaryIO, Final, TypeVar, cast
 from services.chassis.errors import InvalidInput
 from services.finetuning.domain.row_reading import RowFile, RowLimits, read_rows
 from services.finetuning.domain.rows import KIND_OF_STAGE
-from services.finetuning.ports.files import FINE_TUNE, Files
+from services.finetuning.ports.files import FINE_TUNE, Files, StoredFile
+
+__all__ = ["ReadRows", "check_purpose"]
 
 _T = TypeVar("_T")
 # What fits is held in memory, the rest goes to the disk.
@@ -41,7 +43,7 @@ class ReadRows:
             NotFound: There is no such file that the caller may read.
             InvalidInput: It was stored for another purpose.
         """
-        await self._check_purpose(file_id, param)
+        check_purpose(await self._files.about(file_id), param)
         kind = KIND_OF_STAGE[stage]
         return await self.read(file_id, lambda pieces: read_rows(pieces, kind, limits=self._limits))
 
@@ -50,13 +52,22 @@ class ReadRows:
         async with _spooled(self._files.download(file_id), self._limits.max_file_bytes) as file:
             return await asyncio.to_thread(reader, iter(lambda: file.read(_PIECE), b""))
 
-    async def _check_purpose(self, file_id: str, param: str) -> None:
-        about = await self._files.about(file_id)
-        if about.purpose != FINE_TUNE:
-            raise InvalidInput(
-                f"{param}: {file_id!r} was stored for {about.purpose!r}; use a file stored for {FINE_TUNE!r}.",
-                param=param,
-            )
+
+def check_purpose(file: StoredFile, param: str) -> None:
+    """Refuse a file that was not stored as one with training rows.
+
+    Args:
+        file: The file's record.
+        param: The field that names it, for errors.
+
+    Raises:
+        InvalidInput: It was stored for another purpose.
+    """
+    if file.purpose != FINE_TUNE:
+        raise InvalidInput(
+            f"{param}: {file.file_id!r} was stored for {file.purpose!r}; use a file stored for {FINE_TUNE!r}.",
+            param=param,
+        )
 
 
 @asynccontextmanager

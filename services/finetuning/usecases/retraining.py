@@ -38,9 +38,13 @@ class Retraining:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A job of the chain with the files it is to be trained on now."""
+    """A job of the chain with the files it is to be trained on now.
+
+    `began_from` is the job that made the adapter, or the checkpoint's adapter, that it started from; empty for none.
+    """
 
     job: TuningJob
+    began_from: str
     training_file: str
     validation_file: str
     left_out: int
@@ -93,7 +97,7 @@ class Retrain:
         if not withdrawn:
             raise Conflict(f"name: nothing that {name} was trained on is withdrawn.", param="name")
         chain = await self._chain(self._ledger, caller.tenant, version.job_id)
-        stages = [await self._filtered(job, withdrawn) for job in chain]
+        stages = [await self._filtered(job, began_from, withdrawn) for job, began_from in chain]
         affected = self._affected(stages)
         async with self._ledger.change() as change:
             made = await self._create(change, caller, affected, name)
@@ -110,9 +114,9 @@ class Retrain:
         except (Conflict, InvalidInput, NotFound) as error:
             _log.warning("chain_not_retrained", adapter=version.name, reason=error.message)
 
-    async def _chain(self, reading: Reading, tenant: str, job_id: str) -> list[TuningJob]:
-        """Return the jobs behind a job and itself, each after those that it starts from."""
-        found: dict[str, TuningJob] = {}
+    async def _chain(self, reading: Reading, tenant: str, job_id: str) -> list[tuple[TuningJob, str]]:
+        """Return the jobs behind a job and itself, each after those that it starts from, and with the maker of its parent."""
+        found: dict[str, tuple[TuningJob, str]] = {}
 
         async def visit(one: str) -> None:
             job = await reading.job(tenant, one)
@@ -120,24 +124,26 @@ class Retrain:
                 raise Conflict(
                     f"name: the job {one}, which the adapter came from, is no longer on record.", param="name"
                 )
+            began_from = ""
             if job.parent:
                 parent = await reading.adapter(tenant, job.parent)
                 if parent is not None and parent.job_id:
-                    await visit(parent.job_id)
+                    began_from = parent.job_id
+                    await visit(began_from)
             if job.wanted.reward_model:
                 await visit(job.wanted.reward_model)
-            found.setdefault(one, job)
+            found.setdefault(one, (job, began_from))
 
         await visit(job_id)
         return list(found.values())
 
-    async def _filtered(self, job: TuningJob, withdrawn: Withdrawn) -> _Stage:
+    async def _filtered(self, job: TuningJob, began_from: str, withdrawn: Withdrawn) -> _Stage:
         """Return a job with copies of its files that lack what is withdrawn; the files themselves where all remains."""
         training, left_out = await self._without(job, job.training_file, withdrawn)
         validation, also_left = job.validation_file, 0
         if job.validation_file:
             validation, also_left = await self._without(job, job.validation_file, withdrawn, may_be_empty=True)
-        return _Stage(job, training, validation, left_out + also_left)
+        return _Stage(job, began_from, training, validation, left_out + also_left)
 
     async def _without(
         self, job: TuningJob, file_id: str, withdrawn: Withdrawn, *, may_be_empty: bool = False
@@ -160,13 +166,11 @@ class Retrain:
     def _affected(self, stages: list[_Stage]) -> list[_Stage]:
         """Return the stages that must be repeated: from the first that loses rows, all that build on it."""
         again: list[_Stage] = []
-        names: set[str] = set()
         jobs: set[str] = set()
         for stage in stages:
-            builds_on = stage.job.parent in names or stage.job.wanted.reward_model in jobs
+            builds_on = stage.began_from in jobs or stage.job.wanted.reward_model in jobs
             if stage.left_out or builds_on:
                 again.append(stage)
-                names.add(stage.job.fine_tuned_model or "-")
                 jobs.add(stage.job.job_id)
         if not again:
             raise Conflict("name: no row of the chain came from what is withdrawn.", param="name")
@@ -174,11 +178,10 @@ class Retrain:
 
     async def _create(self, change: Change, caller: Caller, stages: list[_Stage], name: str) -> list[str]:
         made: dict[str, str] = {}
-        by_adapter: dict[str, str] = {}
         previous = ""
         for stage in stages:
             old = stage.job
-            parent_job = by_adapter.get(old.parent, "")
+            parent_job = made.get(stage.began_from, "")
             reward = made.get(old.wanted.reward_model, old.wanted.reward_model)
             job = TuningJob(
                 job_id=new_id("ftjob-"),
@@ -204,8 +207,6 @@ class Retrain:
             )
             await self._jobs.begin(change, job)
             made[old.job_id] = previous = job.job_id
-            if old.fine_tuned_model:
-                by_adapter[old.fine_tuned_model] = job.job_id
         return list(made.values())
 
 

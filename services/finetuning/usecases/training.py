@@ -13,7 +13,7 @@ import structlog
 from services.chassis.errors import BrainError, Conflict, Internal, InvalidInput, NotFound, TooLarge, Unavailable
 from services.chassis.ids import new_id
 from services.chassis.jobs.table import Job
-from services.finetuning.domain.jobs import Checkpoint, JobError, JobStatus, TuningJob
+from services.finetuning.domain.jobs import Checkpoint, JobError, JobStatus, TuningJob, openai_metrics
 from services.finetuning.domain.training import Stage, TrainingPlan
 from services.finetuning.domain.training_messages import (
     CheckpointSaved,
@@ -105,6 +105,10 @@ class TrainJob:
         job = await self._begin(work)
         if job is None:
             return
+        if job.is_published:
+            with self._delegation.acting_for(job.owner.caller(job.tenant), work=job.job_id):
+                await self._complete.finish(work, job)
+            return
         # A folder of this hand-out alone: a late copy of the same job must not write into it.
         folder = self._scratch / f"{job.job_id}-{work.fence}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -133,7 +137,7 @@ class TrainJob:
                 await change.add_event(job.tenant, event(job, self._now(), "Fine-tuning job started"))
             else:
                 # Whoever ran it fell silent; the time until now was not all training, and is not counted as such.
-                job = replace(job, running_since=self._now())
+                job = replace(job, running_since=0.0 if job.is_published else self._now())
                 await change.add_event(
                     job.tenant, event(job, self._now(), "The worker was lost; going on", level="warn")
                 )
@@ -224,7 +228,7 @@ class TrainJob:
                     await change.put_job(replace(job, total_steps=message.total_steps))
             case Measured():
                 async with self._held(work, job_id) as (change, job):
-                    values = {_NAMES.get(name, name): float(value) for name, value in message.values.items()}
+                    values = openai_metrics(message.values)
                     said = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if name in _SHOWN)
                     data: dict[str, int | float | str] = {"step": message.step, "epoch": message.epoch, **values}
                     await change.add_event(
@@ -256,7 +260,9 @@ class TrainJob:
         await self._archives.keep(saved.folder, key)
         served = saved.adapter_folder if stage.makes_adapter else None
         adapter = "" if served is None else str(served.relative_to(saved.folder))
-        checkpoint = Checkpoint(new_id("ftckpt_"), job_id, self._now(), saved.step, dict(saved.metrics), key, adapter)
+        checkpoint = Checkpoint(
+            new_id("ftckpt_"), job_id, self._now(), saved.step, openai_metrics(saved.metrics), key, adapter
+        )
         try:
             async with self._held(work, job_id) as (change, job):
                 await change.add_checkpoint(work.tenant, checkpoint)
@@ -340,12 +346,6 @@ class TrainJob:
             yield change, job
 
 
-# What the trainer calls otherwise than OpenAI's events do.
-_NAMES: Final = {
-    "loss": "train_loss",
-    "mean_token_accuracy": "train_mean_token_accuracy",
-    "tokens": "trained_tokens",
-}
 # Metrics that an event says in words; the rest is in its data.
 _SHOWN: Final = frozenset({"train_loss", "valid_loss", "train_mean_token_accuracy", "reward", "kl", "tokens_per_s"})
 

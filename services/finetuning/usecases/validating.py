@@ -218,9 +218,10 @@ class CheckJob:
         """Return what validation would find.
 
         Raises:
-            InvalidInput: A field is wrong.
-            NotFound: A file or model is not there for the caller.
+            InvalidInput: A field is wrong, or a file is not there for the caller.
+            NotFound: A model is not there for the caller.
         """
+        await self._jobs.check_files(new)
         draft = await self._jobs.draft(self._ledger, caller, new)
         checked = await self._inspect(draft, dry_run=dry_run)
         return CheckReport(checked.report.trainable, checked.report.to_json())

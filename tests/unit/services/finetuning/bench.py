@@ -31,6 +31,7 @@ from services.finetuning.usecases.jobs import Jobs
 from services.finetuning.usecases.preparing import Prepare
 from services.finetuning.usecases.publishing import BaseFacts, Publish
 from services.finetuning.usecases.reading import ReadRows
+from services.finetuning.usecases.settling import AwaitEngine
 from services.finetuning.usecases.training import TrainJob
 from tests.unit.services.finetuning.conftest import BASE, MARA, Room
 from tests.unit.services.finetuning.memory import MemoryFiles
@@ -194,6 +195,7 @@ def new_bench(room: Room, tmp_path: Path) -> Bench:
             base=BaseFacts(BASE, base.digest, base.template_hash, "Apache-2.0"),
             now=room.now,
         ),
+        await_engine=AwaitEngine(serving=room.engine, patience_s=0.3),
         archives=archives,
         files=files,
         scratch=tmp_path / "scratch",
@@ -223,5 +225,7 @@ def new_bench(room: Room, tmp_path: Path) -> Bench:
         metrics=room.metrics,
         now=room.now,
     )
-    jobs = Jobs(ledger=room.ledger, base_model=BASE, audience=(), devices=1, metrics=room.metrics, now=room.now)
+    jobs = Jobs(
+        ledger=room.ledger, files=files, base_model=BASE, audience=(), devices=1, metrics=room.metrics, now=room.now
+    )
     return Bench(room, trainer, JobTable(room.database, tables.jobs), files, train, jobs, readers)

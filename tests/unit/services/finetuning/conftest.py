@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from services.chassis.auth import Caller, Role
 from services.chassis.blobs import BlobStore, open_blobs
 from services.chassis.database import Database, migrate
-from services.chassis.errors import Unavailable
+from services.chassis.errors import Conflict, Unavailable
 from services.chassis.events.outbox import Outbox
 from services.chassis.jobs.table import JobTable
 from services.finetuning.backends import tables
@@ -38,12 +38,24 @@ class Engine:
 
     withheld: list[tuple[str, int]] = field(default_factory=list)
     away: bool = False
+    asked: list[str] = field(default_factory=list)
+    refuses: str = ""
+    # How often each adapter is asked for before it is there.
+    slow: int = 0
 
     async def limits(self) -> EngineLimits:
         return EngineLimits(BASE, "", "", 16, (), 1 << 30)
 
     async def check(self, *, config_key: str, weights_key: str) -> AdapterCheck:
         return AdapterCheck("w" * 64, "c" * 64, 8, 100)
+
+    async def serves(self, name: str) -> bool:
+        self.asked.append(name)
+        if self.away:
+            raise Unavailable("The engine is away.")
+        if self.refuses:
+            raise Conflict(self.refuses)
+        return self.asked.count(name) > self.slow
 
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         if self.away:

@@ -51,6 +51,33 @@ def test_a_room_is_looked_for_where_it_is_told_to_listen(tmp_path: Path) -> None
     assert plan.room("chat").environment["BRAIN_CHAT_RETRIEVAL_ADDRESS"] == "127.0.0.1:7777"
 
 
+@pytest.mark.parametrize(
+    ("inherited", "name"),
+    [
+        ({"BRAIN_GENERATION_ENGINE": "scripted://?mode=extract"}, "scripted-extract"),
+        ({"BRAIN_GENERATION_ENGINE": "scripted://"}, "scripted-echo"),
+        ({"BRAIN_GENERATION_ENGINE": "scripted://?mode=echo", "BRAIN_GENERATION_SERVED_NAME": "house"}, "house"),
+        ({"BRAIN_GENERATION_SERVED_NAME": "house"}, "house"),
+    ],
+)
+def test_what_is_trained_on_has_the_name_under_which_it_is_served(
+    tmp_path: Path, inherited: dict[str, str], name: str
+) -> None:
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited)
+    for room in ("generation", "finetuning"):
+        assert plan.room(room).environment[f"BRAIN_{room.upper()}_SERVED_NAME"] == name
+
+
+def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
+    inherited = {"BRAIN_GENERATION_MODEL": "/models/house", "BRAIN_GENERATION_CACHE_DIR": "/models/cache"}
+    told = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited).room("finetuning").environment
+    assert told["BRAIN_FINETUNING_MODEL"] == "/models/house"
+    assert told["BRAIN_FINETUNING_CACHE_DIR"] == "/models/cache"
+    inherited |= {"BRAIN_FINETUNING_MODEL": "/models/other"}
+    told = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited).room("finetuning").environment
+    assert told["BRAIN_FINETUNING_MODEL"] == "/models/other"
+
+
 def test_only_the_gateway_gets_the_key_that_signs(tmp_path: Path) -> None:
     plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={})
     holders = [room.name for room in plan.rooms if any("internal.pem" in value for value in room.environment.values())]

@@ -40,7 +40,15 @@ class Chain:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.files = MemoryFiles()
-        jobs = Jobs(ledger=room.ledger, base_model=BASE, audience=(), devices=1, metrics=room.metrics, now=room.now)
+        jobs = Jobs(
+            ledger=room.ledger,
+            files=self.files,
+            base_model=BASE,
+            audience=(),
+            devices=1,
+            metrics=room.metrics,
+            now=room.now,
+        )
         self.retrain = Retrain(
             ledger=room.ledger,
             jobs=jobs,
@@ -93,6 +101,18 @@ async def test_what_the_first_stage_saw_repeats_the_whole_chain(chain: Chain) ->
     assert (first.waits_for, second.waits_for, second.parent_job) == ("", first.job_id, first.job_id)
     assert (first.metadata, second.metadata) == ({"team": "hr", REPEATS: FIRST}, {"team": "hr", REPEATS: SECOND})
     assert (second.retrains, second.seed) == ("ft:second", 1)
+
+
+async def test_what_was_tuned_on_from_a_checkpoint_is_repeated_with_the_stage_that_made_it(chain: Chain) -> None:
+    saw = [AdapterSource("document", one, 1, 1) for one in ("doc_1", "doc_2")]
+    await chain.room.publish("ft:first:ckpt-step-2", job_id=FIRST, step=2, sources=saw)
+    await chain.made(
+        "ftjob-third", "ft:third", rows("doc_5"), parent="ft:first:ckpt-step-2", documents=("doc_1", "doc_2", "doc_5")
+    )
+    await chain.gone("doc_1")
+    first, third = await chain.jobs((await chain.retrain(MARA, "ft:third")).job_ids)
+    assert chain.kept(first.training_file) == ["doc_2"]
+    assert (third.waits_for, third.parent_job, third.parent) == (first.job_id, first.job_id, "")
 
 
 async def test_stages_before_the_first_that_is_touched_are_not_repeated(chain: Chain) -> None:

@@ -16,7 +16,10 @@ from services.finetuning.domain.training_messages import (
     Finished,
     Paused,
 )
+from services.finetuning.ports.records import Page
+from services.finetuning.ports.serving import AdapterCheck
 from services.finetuning.usecases import training
+from services.finetuning.usecases.jobs import NewJob
 from tests.unit.services.finetuning.bench import TOTAL, Bench, Say, finish, new_bench, steps, well
 from tests.unit.services.finetuning.conftest import MARA, Room
 
@@ -130,8 +133,8 @@ async def test_cancelling_ends_the_trainer_and_nothing_is_published(bench: Bench
     ended = asyncio.Event()
 
     async def for_ever(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
-        await steps(plan, done, say, until=2)
         try:
+            await steps(plan, done, say, until=2)
             await asyncio.sleep(3600)
         finally:
             ended.set()
@@ -179,6 +182,142 @@ async def test_a_job_handed_out_twice_has_one_result_and_the_late_copy_is_fenced
     assert len(published) == len(set(published))
 
 
+async def test_a_late_copy_that_has_uploaded_leaves_the_files_of_the_version(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, uploaded, go_on = bench.room.engine, asyncio.Event(), asyncio.Event()
+    check = engine.check
+
+    async def slow_at_first(*, config_key: str, weights_key: str) -> AdapterCheck:
+        if not uploaded.is_set():
+            uploaded.set()
+            await go_on.wait()
+        return await check(config_key=config_key, weights_key=weights_key)
+
+    monkeypatch.setattr(engine, "check", slow_at_first)
+    await bench.queued()
+    first = asyncio.create_task(bench.train(await bench.claim("w1", lease_s=-1.0)))
+    await uploaded.wait()
+    await bench.train(await bench.claim("w2"))
+    go_on.set()
+    with pytest.raises(Conflict):
+        await first
+    version = await bench.room.ledger.adapter("acme", (await bench.now()).fine_tuned_model)
+    assert version is not None
+    for key in (version.config_key, version.weights_key):
+        assert await bench.room.blobs.exists(key)
+
+
+async def test_success_is_told_of_when_the_engine_answers_for_the_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[JobStatus, str, int]] = []
+    refused: list[str] = []
+    spent: set[float] = set()
+
+    async def serves(name: str) -> bool:
+        shown = (await bench.jobs.get(MARA, "ftjob-0123456789ab")).job
+        spent.add((await bench.now()).spent_s)
+        seen.append((shown.status, shown.fine_tuned_model, len(shown.result_files)))
+        for stop in (bench.jobs.cancel, bench.jobs.pause):
+            with pytest.raises(Conflict) as caught:
+                await stop(MARA, "ftjob-0123456789ab")
+            refused.append(caught.value.message)
+        return len(seen) > 2
+
+    monkeypatch.setattr(bench.room.engine, "serves", serves)
+    await bench.queued()
+    await bench.train(await bench.claim())
+    # What is announced can be loaded; until it is, the job has not succeeded, and can be stopped no more.
+    assert (
+        "adapter_published",
+        "adapter:ft:smollm2-135m-instruct:acme:hr:0123456789ab",
+    ) in await bench.room.announced()
+    assert set(seen) == {(JobStatus.RUNNING, "", 0)}
+    assert len(seen) > 2
+    assert all("can no longer be stopped" in one for one in refused)
+    after = await bench.now()
+    assert after.status is JobStatus.SUCCEEDED
+    # Waiting for the engine is no training.
+    assert {after.spent_s} == spent != {0.0}
+
+
+@pytest.mark.parametrize(
+    ("away", "refuses", "said"),
+    [
+        (True, "", "The engine is away."),
+        (False, "With it the model answers exactly as without it.", "exactly as without"),
+    ],
+)
+async def test_an_engine_that_does_not_serve_the_model_is_told_of_and_keeps_no_job_from_its_end(
+    bench: Bench, away: bool, refuses: str, said: str
+) -> None:
+    bench.room.engine.away, bench.room.engine.refuses = away, refuses
+    await bench.queued()
+    await bench.train(await bench.claim())
+    assert (await bench.now()).status is JobStatus.SUCCEEDED
+    assert any("not served yet" in one and said in one for one in await bench.said())
+
+
+async def test_a_worker_lost_while_the_engine_loads_leaves_only_the_end_to_be_noted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(name: str) -> bool:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.room.engine, "serves", dies)
+        await bench.queued()
+        with pytest.raises(RuntimeError):
+            await bench.train(await bench.claim("w1", lease_s=-1.0))
+    published = await bench.adapters()
+    assert (await bench.now()).status is JobStatus.RUNNING
+    await bench.train(await bench.claim("w2"))
+    job = await bench.now()
+    assert (job.status, len(bench.trainer.began)) == (JobStatus.SUCCEEDED, 1)
+    assert await bench.adapters() == published
+    assert await bench.table.depth() == 0
+
+
+async def test_work_given_up_after_publication_is_a_success(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dies(name: str) -> bool:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(bench.room.engine, "serves", dies)
+    await bench.queued()
+    work = await bench.claim()
+    with pytest.raises(RuntimeError):
+        await bench.train(work)
+    await bench.train.fail(work, Internal("It was tried too often."))
+    assert (await bench.now()).status is JobStatus.SUCCEEDED
+
+
+async def test_checkpoints_have_the_names_that_are_served_and_openais_metrics(bench: Bench) -> None:
+    await bench.queued()
+    await bench.train(await bench.claim())
+    found, more = await bench.jobs.checkpoints(MARA, "ftjob-0123456789ab", Page(10))
+    name = "ft:smollm2-135m-instruct:acme:hr:0123456789ab"
+    # What stands at the last step is the adapter itself.
+    assert [(one.checkpoint.step, one.model) for one in found] == [(TOTAL, name), (4, f"{name}:ckpt-step-4")]
+    assert not more
+    assert {one.model for one in found} == set(await bench.adapters())
+    assert [set(one.checkpoint.metrics) for one in found] == [{"train_loss"}] * 2
+    assert "loss" not in (await bench.now()).metrics
+
+
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+async def test_a_file_that_is_not_there_is_refused_at_once(bench: Bench, param: str) -> None:
+    rows, other = bench.files.put(b"{}"), bench.files.put(b"{}", purpose="assistants")
+    for file, said in (("file-none", "there is no file 'file-none'"), (other, "was stored for 'assistants'")):
+        new = NewJob("", rows, "", "", None, {}, "", "", TrainingSpec(Stage.SUPERVISED))
+        with pytest.raises(InvalidInput) as caught:
+            named = replace(new, training_file=file) if param == "training_file" else replace(new, validation_file=file)
+            await bench.jobs.create(MARA, named)
+        assert caught.value.param == param
+        assert said in caught.value.message
+    assert await bench.table.depth() == 0
+
+
 async def test_a_document_that_goes_while_it_is_learned_leaves_the_adapter_blocked(bench: Bench) -> None:
     async def meanwhile(plan: TrainingPlan, done: int, say: Say, pause: asyncio.Event) -> Finished | Paused:
         async with bench.room.ledger.change() as change:
@@ -205,6 +344,7 @@ async def test_an_adapter_that_the_engine_refuses_fails_the_job(bench: Bench, mo
     assert job.error is not None
     assert (job.status, job.error.code) == (JobStatus.FAILED, "adapter_refused")
     assert await bench.adapters() == []
+    assert await bench.room.blobs.list("acme/adapters") == []
 
 
 async def test_whoever_waits_for_a_job_begins_with_what_it_made(bench: Bench) -> None:
