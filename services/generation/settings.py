@@ -24,7 +24,8 @@ class GenerationSettings(RoomSettings):
         blobs_url: Where the files of announced adapters lie, shared with finetuning; empty takes `state_dir/blobs`.
         adapters_dir: Folder with the adapters on this machine: those that were fetched, and what is to be registered by
             hand; empty takes `state_dir/adapters`.
-        max_adapters_on_disk: Fetched adapters that are kept in that folder; others are fetched again when asked for.
+        max_adapters_on_disk: Fetched adapters that are kept in that folder, beside those in use or used half a minute ago;
+            others are fetched again when asked for.
         cache_dir: Where the packaged model and the engine's compiled code are kept.
         dtype: Number format of the weights; `auto` takes the model's own, and float32 on a CPU without AVX-512.
         max_model_len: Context window in tokens; 0 takes the model's own, and 2,048 for the packaged model.
