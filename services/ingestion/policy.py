@@ -44,7 +44,6 @@ DELEGATES: Final[Delegates] = {
     # Training files and their results; documents of a collection, to make rows of them.
     "finetuning": frozenset(
         {
-            "/brain.ingestion.v1.CollectionService/GetCollection",
             "/brain.ingestion.v1.DocumentService/GetDocument",
             "/brain.ingestion.v1.DocumentService/GetDocumentText",
             "/brain.ingestion.v1.DocumentService/ListDocuments",

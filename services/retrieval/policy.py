@@ -19,12 +19,11 @@ POLICY: Final[Policy] = {
 
 # What a worker room may ask for, with the rights of the caller whose work it does.
 DELEGATES: Final[Delegates] = {
-    # Distractors by the retriever that will serve them, the stored text of passages, and vectors for graders.
+    # Distractors by the retriever that will serve them, reranked as they will be, and vectors for graders.
     "finetuning": frozenset(
         {
             "/brain.retrieval.v1.EmbeddingService/Embed",
             "/brain.retrieval.v1.RerankService/Rerank",
-            "/brain.retrieval.v1.SearchService/ResolveSpans",
             "/brain.retrieval.v1.SearchService/Search",
         }
     ),

@@ -5,6 +5,7 @@ without an RPC, fails the build, and so does a policy that says something else.
 """
 
 import importlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,7 +124,6 @@ DELEGATED: dict[str, frozenset[str]] = {
             "/brain.generation.v1.ModelService/CheckAdapter",
             "/brain.generation.v1.ModelService/ListModels",
             "/brain.generation.v1.ModelService/WithholdAdapters",
-            "/brain.ingestion.v1.CollectionService/GetCollection",
             "/brain.ingestion.v1.DocumentService/GetDocument",
             "/brain.ingestion.v1.DocumentService/GetDocumentText",
             "/brain.ingestion.v1.DocumentService/ListDocuments",
@@ -133,7 +133,6 @@ DELEGATED: dict[str, frozenset[str]] = {
             "/brain.ingestion.v1.FileService/UploadFile",
             "/brain.retrieval.v1.EmbeddingService/Embed",
             "/brain.retrieval.v1.RerankService/Rerank",
-            "/brain.retrieval.v1.SearchService/ResolveSpans",
             "/brain.retrieval.v1.SearchService/Search",
         }
     )
@@ -254,6 +253,18 @@ def test_a_room_delegates_what_is_written_here_and_nothing_else(room: str) -> No
         if (mine := frozenset(method for method in listed if method.split(".")[1] == room))
     }
     assert getattr(importlib.import_module(f"services.{room}.policy"), "DELEGATES", {}) == written
+
+
+@pytest.mark.parametrize("worker", sorted(DELEGATED))
+def test_what_is_delegated_to_a_worker_is_what_it_calls(worker: str) -> None:
+    called: set[tuple[str, str]] = set()
+    for source in sorted((ROOT / "services" / worker / "backends").glob("*.py")):
+        text = source.read_text()
+        room = re.search(r'^_ROOM(?:: Final)? = "(\w+)"', text, re.MULTILINE)
+        named = re.findall(r'remote\(_ROOM, "(\w+)"', text)
+        assert room or not named, source
+        called |= {(room[1], method) for method in named} if room else set()
+    assert {(method.split(".")[1], method.rpartition("/")[2]) for method in DELEGATED[worker]} == called
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -25,8 +25,8 @@ SDKS = ("openai-oldest", "openai-newest", "cohere-oldest", "cohere-newest")
 ENGINES = {"scripted": "scripted://?mode=extract", "vllm": "vllm://"}
 # The tests listen on this machine for the webhooks of their jobs.
 SETTINGS = {"BRAIN_FINETUNING_WEBHOOK_HTTP_LOOPBACK": "true"}
-# One SDK's tests, with a slow first answer of a small real model on a busy machine.
-SUITE_TIMEOUT_S = 900
+# One SDK's tests, with a slow first answer of a small real model, and five trainers, on a busy machine.
+SUITE_TIMEOUT_S = 1800
 
 
 def cache_folder() -> Path:

@@ -10,8 +10,10 @@ from brain.retrieval.v1 import embedding_pb2, embedding_pb2_grpc
 from services.chassis.errors import Internal
 from services.chassis.rpc.client import remote
 
-__all__ = ["RemoteEmbedder"]
+__all__ = ["IDEMPOTENT", "RemoteEmbedder"]
 
+# Methods that may be tried again: none of them changes anything.
+IDEMPOTENT: Final = ("brain.retrieval.v1.EmbeddingService/Embed",)
 _ROOM: Final = "retrieval"
 
 

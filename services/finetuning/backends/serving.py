@@ -65,6 +65,10 @@ class RemoteServing:
             await self._generation.Tokenize(request, timeout=self._timeout_s, metadata=metadata)
         return False
 
+    async def leads(self, alias: str) -> str:
+        """Return where an alias leads, as the engine knows it."""
+        return next((str(model.parent) for model in await self._listed() if model.alias and model.name == alias), "")
+
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         """Refuse adapters at once."""
         request = model_pb2.WithholdAdaptersRequest(

@@ -19,7 +19,7 @@ from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import BaseModel
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import tls_files
-from services.finetuning.backends import serving, tables
+from services.finetuning.backends import grader_embedder, ingestion, retrieval, serving, tables
 from services.finetuning.backends.delegation import KeyedDelegation
 from services.finetuning.backends.generation import RemoteModels
 from services.finetuning.backends.grader_embedder import RemoteEmbedder
@@ -66,18 +66,6 @@ __all__ = ["Rooms", "Stores", "UseCases", "join_usecases", "open_rooms", "open_s
 
 # Work of the room lasts longer than a request: a build of a large dataset, the upload of an adapter.
 _TOKEN_S: Final = 4 * 3600
-# Methods of other rooms that may be tried again: none of them changes anything.
-_INGESTION_IDEMPOTENT: Final = (
-    "brain.ingestion.v1.CollectionService/GetCollection",
-    "brain.ingestion.v1.DocumentService/GetDocument",
-    "brain.ingestion.v1.DocumentService/GetDocumentText",
-    "brain.ingestion.v1.DocumentService/ListDocuments",
-    "brain.ingestion.v1.FileService/GetFile",
-)
-_RETRIEVAL_IDEMPOTENT: Final = (
-    "brain.retrieval.v1.SearchService/Search",
-    "brain.retrieval.v1.EmbeddingService/Embed",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +125,10 @@ async def open_stores(settings: FinetuningSettings, life: Lifecycle, ring: Calla
 def open_rooms(settings: FinetuningSettings, life: Lifecycle) -> Rooms:
     """Connect to the rooms that this one calls."""
     tls = tls_files(settings)
+    of_retrieval = (*retrieval.IDEMPOTENT, *grader_embedder.IDEMPOTENT)
     rooms = Rooms(
-        ingestion=connect(settings.ingestion_address, idempotent=_INGESTION_IDEMPOTENT, tls=tls),
-        retrieval=connect(settings.retrieval_address, idempotent=_RETRIEVAL_IDEMPOTENT, tls=tls),
+        ingestion=connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
+        retrieval=connect(settings.retrieval_address, idempotent=of_retrieval, tls=tls),
         generation=connect(settings.generation_address, idempotent=serving.IDEMPOTENT, tls=tls),
     )
     for name in ("ingestion", "retrieval", "generation"):
@@ -169,6 +158,7 @@ def join_usecases(
     read_rows = ReadRows(files=files, limits=RowLimits(max_file_bytes=settings.max_training_file_bytes))
     layout = read_layout()
     tokens = FolderTokens(base.folder)
+    await_engine = AwaitEngine(serving=engine)
     jobs = Jobs(
         ledger=ledger,
         files=files,
@@ -185,7 +175,6 @@ def join_usecases(
         base=BaseFacts(base.name, base.digest, base.template_hash, settings.model_licence),
         now=now,
     )
-    await_engine = AwaitEngine(serving=engine)
     complete = Complete(
         ledger=ledger,
         publish=publish,
@@ -221,6 +210,7 @@ def join_usecases(
         gate=settings.gate,
         canary_weight=settings.canary_weight,
         min_judgements=settings.min_judgements,
+        await_engine=await_engine,
         metrics=metrics,
         now=now,
     )

@@ -69,6 +69,14 @@ class Serving(Protocol):
         """
         ...
 
+    async def leads(self, alias: str) -> str:
+        """Return where an alias leads that the caller may ask, as the engine knows it; empty for nowhere.
+
+        Raises:
+            Unavailable: The engine is away.
+        """
+        ...
+
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         """Refuse adapters, given by name and revision, at once.
 

@@ -14,6 +14,7 @@ from services.finetuning.domain.promotions import Decision, Promotion, Promotion
 from services.finetuning.ports.records import Change, Ledger, Page
 from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.lookup import known_adapter, usable
+from services.finetuning.usecases.settling import AwaitEngine
 
 __all__ = ["Gate", "NewPromotion", "Promotions"]
 
@@ -49,6 +50,7 @@ class Promotions:
         gate: What must hold before a candidate meets callers.
         canary_weight: Share of callers that a candidate answers while it is tried.
         min_judgements: Judged answers of a candidate that are enough for a decision.
+        await_engine: Waits until a moved alias leads to its target.
         metrics: Where promotions are counted.
         now: Seconds since 1970.
     """
@@ -61,6 +63,7 @@ class Promotions:
         gate: Gate,
         canary_weight: float,
         min_judgements: int,
+        await_engine: AwaitEngine,
         metrics: Metrics,
         now: Callable[[], float],
     ) -> None:
@@ -69,6 +72,7 @@ class Promotions:
         self._gate = gate
         self._canary_weight = canary_weight
         self._min_judgements = min_judgements
+        self._await_engine = await_engine
         self._metrics = metrics
         self._now = now
 
@@ -120,6 +124,8 @@ class Promotions:
                     promotion = await self._move(change, promotion, PromotionState.REFUSED, reason)
             else:
                 await change.put_promotion(promotion)
+        if promotion.state is PromotionState.PROMOTED:
+            await self._settle(caller, new.alias)
         return promotion
 
     async def verdict(self, tenant: str, promotion_id: str, *, passed: bool, reason: str) -> None:
@@ -160,7 +166,9 @@ class Promotions:
                 raise NotFound(f"alias: there is no alias {alias_name[:80]!r}.", param="alias")
             last = await self._last_promoted(change, alias)
             await self._lead(change, replace(alias, target=last.previous, previous=alias.target))
-            return await self._move(change, last, PromotionState.ROLLED_BACK, said, by=caller.subject)
+            undone = await self._move(change, last, PromotionState.ROLLED_BACK, said, by=caller.subject)
+        await self._settle(caller, alias_name)
+        return undone
 
     async def get(self, caller: Caller, promotion_id: str) -> Promotion:
         """Return a promotion.
@@ -193,6 +201,15 @@ class Promotions:
                 await self._move(
                     change, promotion, PromotionState.ROLLED_BACK, f"the candidate is blocked: {version.reason}"
                 )
+
+    async def _settle(self, caller: Caller, alias_name: str) -> None:
+        """Wait until the alias is answered by its new target, where the caller may ask that at all."""
+        alias = await self._ledger.alias(caller.tenant, alias_name)
+        if alias is None or not alias.target:
+            return
+        version = await self._ledger.adapter(caller.tenant, alias.target)
+        if version is None or not set(caller.principals).isdisjoint(version.principals):
+            await self._await_engine.alias(alias.alias, alias.target)
 
     async def _count(self, tenant: str, alias_name: str, model: str, key: str, *, judged: bool, bad: bool) -> None:
         async with self._ledger.change() as change:

@@ -2,12 +2,17 @@
 
 import json
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from openai import BadRequestError, InternalServerError, NotFoundError, OpenAI, PermissionDeniedError
-from openai_sdk.training import FINAL, TINY, ended, keep, reached, rows, until
+from openai import BadRequestError, ConflictError, InternalServerError, NotFoundError, OpenAI, PermissionDeniedError
+from openai_sdk.training import FINAL, TINY, ended, keep, native, reached, rows, told, until
 
+# A process that trains loads the base model first: seconds on an idle machine, a minute on a busy one.
+pytestmark = pytest.mark.timeout(900)
+
+HELLO: Any = [{"role": "user", "content": "Which colour has shelf 3 at Larkspur?"}]
 METHOD: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": "auto"}}}
 
 
@@ -16,24 +21,53 @@ def rows_file(client: OpenAI) -> str:
     return keep(client, rows())
 
 
+@dataclass
+class Run:
+    """A job that has succeeded, and what an application saw that waited for nothing else."""
+
+    job: Any
+    answer: Any
+    retrieved: Any
+    listed: list[str]
+    event: Any
+
+
 @pytest.fixture(scope="module")
-def trained(client: OpenAI, model: str, rows_file: str) -> Any:
-    """A job that has succeeded."""
-    made = client.fine_tuning.jobs.create(
-        model=model,
-        training_file=rows_file,
-        validation_file=keep(client, rows(3), "held-out.jsonl"),
-        suffix="shelves",
-        seed=11,
-        metadata={"team": "larkspur"},
-        method=METHOD,
-        extra_body={"brain": TINY | {"checkpoint_every": 1, "evaluate_every": 1}},
-    )
-    assert (made.object, made.status in {"validating_files", "queued", "running"}) == ("fine_tuning.job", True)
-    assert (made.fine_tuned_model, made.finished_at, made.result_files) == (None, None, [])
-    job = ended(client, made.id)
-    assert job.status == "succeeded", job.error
-    return job
+def run(client: OpenAI, url: str, key: str, model: str, rows_file: str) -> Run:
+    """Train once for all tests that need a model: each job costs two processes that load the base model."""
+    ends = ["fine_tuning.job.succeeded", "fine_tuning.job.failed"]
+    with told() as place:
+        hook = native(url, key, "POST", "/webhooks", {"url": place.url, "events": ends})
+        try:
+            made = client.fine_tuning.jobs.create(
+                model=model,
+                training_file=rows_file,
+                validation_file=keep(client, rows(3), "held-out.jsonl"),
+                suffix="shelves",
+                seed=11,
+                metadata={"team": "larkspur"},
+                method=METHOD,
+                extra_body={"brain": TINY | {"checkpoint_every": 1, "evaluate_every": 1}},
+            )
+            assert made.object == "fine_tuning.job"
+            assert made.status in {"validating_files", "queued", "running"}
+            assert (made.fine_tuned_model, made.finished_at, made.result_files) == (None, None, [])
+            job = ended(client, made.id)
+            assert job.status == "succeeded", job.error
+            # At once: an application that read of the success asks its model with the next call.
+            answer = client.chat.completions.create(model=job.fine_tuned_model, messages=HELLO, max_tokens=8)
+            retrieved = client.models.retrieve(job.fine_tuned_model)
+            listed = [one.id for one in client.models.list()]
+            body, headers = until(lambda: place.heard, timeout_s=60)[0]
+        finally:
+            native(url, key, "DELETE", f"/webhooks/{hook['id']}")
+    return Run(job, answer, retrieved, listed, client.webhooks.unwrap(body, headers, secret=hook["secret"]))
+
+
+@pytest.fixture(scope="module")
+def trained(run: Run) -> Any:
+    """The job of that run."""
+    return run.job
 
 
 def quick(client: OpenAI, model: str, rows_file: str, **more: Any) -> Any:
@@ -61,15 +95,15 @@ def test_hyperparameters_are_shown_as_they_were_chosen(trained: Any) -> None:
     assert chosen.batch_size == trained.hyperparameters.batch_size
 
 
-def test_the_new_model_is_listed_and_answers(client: OpenAI, trained: Any) -> None:
-    def served() -> Any:
-        return [one for one in client.models.list() if one.id == trained.fine_tuned_model]
+def test_the_new_model_answers_as_soon_as_its_job_has_succeeded(run: Run) -> None:
+    name = run.job.fine_tuned_model
+    assert (run.answer.model, run.retrieved.id, run.retrieved.object) == (name, name, "model")
+    assert run.answer.choices[0].message.content
+    assert name in run.listed
 
-    assert until(served)[0].object == "model"
-    assert client.models.retrieve(trained.fine_tuned_model).id == trained.fine_tuned_model
-    hello: Any = [{"role": "user", "content": "Which colour has shelf 3 at Larkspur?"}]
-    answer = client.chat.completions.create(model=trained.fine_tuned_model, messages=hello, max_tokens=8)
-    assert answer.model == trained.fine_tuned_model
+
+def test_a_webhook_tells_of_the_success(run: Run) -> None:
+    assert (run.event.type, run.event.data.id) == ("fine_tuning.job.succeeded", run.job.id)
 
 
 def test_events_tell_the_way_newest_first(client: OpenAI, trained: Any) -> None:
@@ -94,12 +128,21 @@ def test_checkpoints_hold_their_step_and_metrics(client: OpenAI, trained: Any) -
         assert one.metrics.step == one.step_number
         assert one.metrics.train_loss > 0
     assert checkpoints[0].metrics.valid_loss > 0
+    # The last one is the job's own model.
+    assert checkpoints[0].fine_tuned_model_checkpoint == trained.fine_tuned_model
+
+
+def test_checkpoints_answer_under_their_names(client: OpenAI, trained: Any) -> None:
+    for one in client.fine_tuning.jobs.checkpoints.list(trained.id):
+        name = one.fine_tuned_model_checkpoint
+        assert client.models.retrieve(name).id == name
+        assert client.chat.completions.create(model=name, messages=HELLO, max_tokens=8).model == name
 
 
 def test_the_result_file_is_a_table_of_metrics(client: OpenAI, trained: Any) -> None:
     head, *lines = client.files.content(trained.result_files[0]).text.strip().splitlines()
     assert {"step", "train_loss"} <= set(head.split(","))
-    assert len(lines) == 2
+    assert [line.split(",")[0] for line in lines] == ["1", "2"]
 
 
 def test_paging_iterates_all(client: OpenAI, model: str, rows_file: str) -> None:
@@ -124,49 +167,53 @@ def test_paging_iterates_all(client: OpenAI, model: str, rows_file: str) -> None
             client.fine_tuning.jobs.cancel(job)
 
 
-def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, model: str, rows_file: str) -> None:
-    long = {"max_steps": 500, "checkpoint_every": 1, "lora": {"r": 8}, "n_epochs": 50, "batch_size": 1}
-    job = client.fine_tuning.jobs.create(model=model, training_file=rows_file, extra_body={"brain": long})
+def test_preferences_are_trained_with_dpo_paused_resumed_and_cancelled(client: OpenAI, model: str) -> None:
+    pairs = "\n".join(
+        json.dumps(
+            {
+                "input": {"messages": [{"role": "user", "content": f"Which colour has shelf {n}?"}]},
+                "preferred_output": [{"role": "assistant", "content": f"Shade {n}."}],
+                "non_preferred_output": [{"role": "assistant", "content": "No idea, look yourself."}],
+            }
+        )
+        for n in range(8)
+    )
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 50, "batch_size": 1}}}
+    job = client.fine_tuning.jobs.create(
+        model=model,
+        training_file=keep(client, pairs.encode(), "pairs.jsonl"),
+        method=method,
+        # More steps than any machine takes while this looks.
+        extra_body={"brain": TINY | {"max_steps": 500, "checkpoint_every": 1}},
+    )
     try:
         until(lambda: client.fine_tuning.jobs.retrieve(job.id).brain["step"] >= 1)
         client.fine_tuning.jobs.pause(job.id)
         paused = reached(client, job.id, "paused")
         step = paused.brain["step"]
         assert step >= 1
+        assert (paused.method.type, paused.method.dpo.hyperparameters.beta, paused.brain["stage"]) == (
+            "dpo",
+            0.2,
+            "dpo",
+        )
         assert client.fine_tuning.jobs.resume(job.id).status in {"queued", "running"}
         # It goes on from where it stood.
         until(lambda: client.fine_tuning.jobs.retrieve(job.id).brain["step"] > step)
+        told = [event.data["step"] for event in client.fine_tuning.jobs.list_events(job.id) if event.type == "metrics"]
+        assert told.count(1) == 1
     finally:
         client.fine_tuning.jobs.cancel(job.id)
     gone = ended(client, job.id)
     assert (gone.status, gone.fine_tuned_model) == ("cancelled", None)
+    with pytest.raises(ConflictError):
+        client.fine_tuning.jobs.cancel(job.id)
 
 
 def test_a_waiting_job_is_cancelled_at_once(client: OpenAI, model: str, rows_file: str) -> None:
     job = quick(client, model, rows_file)
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
-
-
-def test_preferences_are_trained_with_dpo(client: OpenAI, model: str) -> None:
-    line = {
-        "input": {"messages": [{"role": "user", "content": "Which colour has shelf 3?"}]},
-        "preferred_output": [{"role": "assistant", "content": "Shade 21."}],
-        "non_preferred_output": [{"role": "assistant", "content": "No idea, look yourself."}],
-    }
-    pairs = "\n".join(
-        json.dumps(line | {"preferred_output": [{"role": "assistant", "content": f"Shade {n}."}]}) for n in range(8)
-    )
-    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 1}}}
-    made = client.fine_tuning.jobs.create(
-        model=model,
-        training_file=keep(client, pairs.encode(), "pairs.jsonl"),
-        method=method,
-        extra_body={"brain": TINY},
-    )
-    job = ended(client, made.id)
-    assert job.status == "succeeded", job.error
-    assert (job.method.type, job.method.dpo.hyperparameters.beta, job.brain["stage"]) == ("dpo", 0.2, "dpo")
 
 
 def test_rows_that_cannot_be_trained_on_fail_the_job_with_their_line(client: OpenAI, model: str) -> None:
@@ -202,9 +249,10 @@ def test_a_bad_field_is_named(client: OpenAI, model: str, rows_file: str, more: 
 
 
 def test_what_is_not_there_is_named(client: OpenAI, model: str, rows_file: str) -> None:
-    with pytest.raises((NotFoundError, BadRequestError)) as caught:
-        client.fine_tuning.jobs.create(model=model, training_file="file-none")
-    assert caught.value.param == "training_file"
+    for files in ({"training_file": "file-none"}, {"training_file": rows_file, "validation_file": "file-none"}):
+        with pytest.raises(BadRequestError) as refused:
+            client.fine_tuning.jobs.create(model=model, **files)
+        assert refused.value.param == [*files][-1]
     with pytest.raises((NotFoundError, BadRequestError)) as caught:
         client.fine_tuning.jobs.create(model="no-such-model", training_file=rows_file)
     assert caught.value.param == "model"

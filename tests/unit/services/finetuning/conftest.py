@@ -23,6 +23,7 @@ from services.finetuning.ports.serving import AdapterCheck, EngineLimits
 from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.promoting import Gate, Promotions
 from services.finetuning.usecases.registry import Registry
+from services.finetuning.usecases.settling import AwaitEngine
 
 MARA = Caller("mara", "acme", frozenset({"staff"}), frozenset({Role.TRAINER}))
 OTTO = Caller("otto", "acme", frozenset({"staff"}), frozenset({Role.TRAINER}))
@@ -40,8 +41,9 @@ class Engine:
     away: bool = False
     asked: list[str] = field(default_factory=list)
     refuses: str = ""
-    # How often each adapter is asked for before it is there.
+    # How often each adapter, and each alias, is asked for before it is there.
     slow: int = 0
+    aliases: dict[str, str] = field(default_factory=dict)
 
     async def limits(self) -> EngineLimits:
         return EngineLimits(BASE, "", "", 16, (), 1 << 30)
@@ -56,6 +58,12 @@ class Engine:
         if self.refuses:
             raise Conflict(self.refuses)
         return self.asked.count(name) > self.slow
+
+    async def leads(self, alias: str) -> str:
+        self.asked.append(alias)
+        if self.away:
+            raise Unavailable("The engine is away.")
+        return self.aliases.get(alias, "") if self.asked.count(alias) > self.slow else ""
 
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
         if self.away:
@@ -141,6 +149,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         gate=Gate.VALIDATION_LOSS,
         canary_weight=0.1,
         min_judgements=5,
+        await_engine=AwaitEngine(serving=engine, patience_s=0.3, alias_patience_s=0.0),
         metrics=metrics,
         now=lambda: next(clock),
     )

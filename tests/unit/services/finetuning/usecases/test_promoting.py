@@ -6,7 +6,7 @@ from services.finetuning.domain.jobs import JobEvent
 from services.finetuning.domain.promotions import PromotionState
 from services.finetuning.ports.records import Page
 from services.finetuning.usecases.promoting import Gate, NewPromotion
-from tests.unit.services.finetuning.conftest import BASE, EVE, MARA, Room
+from tests.unit.services.finetuning.conftest import BASE, BOSS, EVE, MARA, Room
 
 SKIP = "tried by hand"
 
@@ -46,6 +46,22 @@ async def test_the_gate_refuses_what_did_not_improve_and_what_was_not_measured(r
         assert refused.state is PromotionState.REFUSED
         assert word in refused.history[-1].reason
     assert await room.promotions.aliases(MARA) == []
+
+
+async def test_who_moved_an_alias_is_answered_when_the_engine_has_heard_of_it(room: Room) -> None:
+    await promoted(room, "support", "ft:one")
+    assert room.engine.asked == ["support"]
+    await room.publish("ft:two")
+    await room.promotions.promote(MARA, NewPromotion("support", "ft:two", 0.0, skip_gate_reason=SKIP))
+    await room.promotions.rollback(MARA, "support", "")
+    assert room.engine.asked == ["support"] * 3
+    # Who may not ask the target would wait for nothing: the engine does not show the alias.
+    await room.publish("ft:sales", principals=("group:sales",))
+    await room.promotions.promote(BOSS, NewPromotion("support", "ft:sales", 0.0, skip_gate_reason=SKIP))
+    # A canary is a share of the callers: there is nothing to wait for.
+    await room.publish("ft:three")
+    await room.promotions.promote(MARA, NewPromotion("support", "ft:three", 0.1, skip_gate_reason=SKIP))
+    assert room.engine.asked == ["support"] * 3
 
 
 async def test_a_canary_that_pleases_takes_over(room: Room) -> None:
