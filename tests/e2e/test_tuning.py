@@ -91,7 +91,8 @@ def works(scripted_stack: RunningStack) -> Iterator[Works]:
         )
         assert answer.status_code in {200, 202}, answer.text
     assert indexed(clients[0], collection, len(made))["completed"] == len(made)
-    yield Works(stack, *clients, collection)
+    trainer, viewer, stranger = clients
+    yield Works(stack, trainer, viewer, stranger, collection)
     for client in clients:
         client.close()
 
