@@ -91,8 +91,7 @@ def works(scripted_stack: RunningStack) -> Iterator[Works]:
         )
         assert answer.status_code in {200, 202}, answer.text
     assert indexed(clients[0], collection, len(made))["completed"] == len(made)
-    trainer, viewer, stranger = clients
-    yield Works(stack, trainer, viewer, stranger, collection)
+    yield Works(stack, clients[0], clients[1], clients[2], collection)
     for client in clients:
         client.close()
 
