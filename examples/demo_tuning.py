@@ -149,6 +149,8 @@ def walk(tour: Tour, stack: ChildStack) -> None:
     with trainer:
         with tour.step("Build reading rows: question, passages, answer with the documents' own words"):
             dataset = build(tour, tuning, collection)
+        if not dataset["training_file"]:
+            return
         body = {
             "model": "default",
             "training_file": dataset["training_file"],

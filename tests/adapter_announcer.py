@@ -53,12 +53,12 @@ class Announcer:
         state.created_at.GetCurrentTime()
         if files is not None:
             state.MergeFrom(files)
-        for field, value in changed.items():
-            if field == "principals":
+        for name_of, value in changed.items():
+            if name_of == "principals":
                 del state.principals[:]
                 state.principals.extend(value)
             else:
-                setattr(state, field, value)
+                setattr(state, name_of, value)
         self.adapters[name] = max(revision, self.adapters.get(name, 0))
         await self.send(f"adapter:{name}", pb.AdapterEvent(adapter=state))
 

@@ -36,13 +36,13 @@ class GrpcGeneration:
         self._answer_timeout_s = answer_timeout_s
 
     async def models(self) -> Sequence[Model]:
-        """Return the base model, then its adapters."""
+        """Return the base model, then its adapters, then aliases."""
         with remote(_ROOM, "ListModels") as metadata:
             answer = await self._models.ListModels(
                 model_pb2.ListModelsRequest(), timeout=READ_TIMEOUT_S, metadata=metadata
             )
         return [
-            Model(model.name, moment(model.created_at), model.parent, model.context_window, model.engine)
+            Model(model.name, moment(model.created_at), model.parent, model.context_window, model.engine, model.alias)
             for model in answer.models
         ]
 

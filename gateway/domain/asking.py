@@ -351,13 +351,14 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be asked; `parent` is empty for the base model itself."""
+    """A model that can be asked; `parent` is empty for the base model itself, and what an alias leads to."""
 
     name: str
     created_at: datetime
     parent: str
     context_window: int
     engine: str
+    alias: bool = False
 
 
 @dataclass(frozen=True, slots=True)

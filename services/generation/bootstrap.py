@@ -113,13 +113,11 @@ async def serve(settings: GenerationSettings) -> None:
     events = AdapterEvents(log=log, converge=adapters.converge, known=known, metrics=metrics)
     life.spawn(events.run(), name="adapter-events")
 
-    async def report(serving: bool) -> None:
-        await server.set_serving(serving=serving)
-
+    readiness = _Readiness(server)
     watch = WatchEngine(
         engine=engine,
         admission=admission,
-        report=report,
+        report=readiness.engine,
         metrics=metrics,
         every_s=settings.probe_every_s,
         timeout_s=settings.probe_timeout_s,
@@ -130,6 +128,7 @@ async def serve(settings: GenerationSettings) -> None:
         # may be blocked.
         await known.wait()
         adapters.converge.load_newest()
+        await readiness.known()
         _log.info(
             "room_ready",
             room="generation",
@@ -138,10 +137,33 @@ async def serve(settings: GenerationSettings) -> None:
             model=engine.base.name,
             context_window=engine.base.context_window,
         )
-        await watch.run()
 
-    life.spawn(begin(), name="watch-engine")
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(begin())
+            group.create_task(watch.run())
+
+    life.spawn(run(), name="watch-engine")
     await life.run_until_signal()
+
+
+class _Readiness:
+    """Tells that the room serves when both are so: the engine makes progress, and it is known what may be served."""
+
+    def __init__(self, server: RpcServer) -> None:
+        self._server = server
+        self._moves = False
+        self._knows = False
+
+    async def engine(self, serving: bool) -> None:
+        """Hear of the engine."""
+        self._moves = serving
+        await self._server.set_serving(serving=self._moves and self._knows)
+
+    async def known(self) -> None:
+        """Hear that everything is known."""
+        self._knows = True
+        await self._server.set_serving(serving=self._moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +218,8 @@ async def _adapters(
         loading=loading,
         withheld=withheld,
         by_hand=by_hand,
-        loaded_at_start=settings.max_adapters_on_disk,
+        # More than the engine keeps in memory would only push each other out.
+        loaded_at_start=min(settings.max_cpu_loras, settings.max_adapters_on_disk),
     )
     models = Models(base=base, limits=limits, registry=registry, loading=loading, metrics=metrics)
     life.spawn(loading.run(), name="adapter-retries")

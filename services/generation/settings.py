@@ -24,13 +24,14 @@ class GenerationSettings(RoomSettings):
         blobs_url: Where the files of announced adapters lie, shared with finetuning; empty takes `state_dir/blobs`.
         adapters_dir: Folder with the adapters on this machine: those that were fetched, and what is to be registered by
             hand; empty takes `state_dir/adapters`.
-        max_adapters_on_disk: Fetched adapters that are kept in that folder; others are fetched again when asked for.
-            As many of the newest are loaded at a start.
+        max_adapters_on_disk: Fetched adapters that are kept in that folder, beside those in use or used half a minute ago;
+            others are fetched again when asked for.
         cache_dir: Where the packaged model and the engine's compiled code are kept.
         dtype: Number format of the weights; `auto` takes the model's own, and float32 on a CPU without AVX-512.
         max_model_len: Context window in tokens; 0 takes the model's own, and 2,048 for the packaged model.
         max_loras: Adapters in one batch.
-        max_cpu_loras: Adapters kept in memory; the rest is read again from disk when asked for.
+        max_cpu_loras: Adapters kept in memory; the rest is read again from disk when asked for. As many of the newest are
+            loaded at a start.
         max_lora_rank: Largest rank of an adapter.
         max_adapter_bytes: Largest weights file of an adapter.
         kv_cache_gib: Memory for keys and values on a CPU, GiB.

@@ -1,103 +1,18 @@
-"""What every engine does with adapters that are announced: served, blocked, refused, while others are answered."""
+"""What every engine does with adapters that are announced: served to its audience, blocked, restarted."""
 
 import asyncio
-import hashlib
-import json
-import shutil
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from brain.events.v1 import adapter_pb2
-from brain.generation.v1 import model_pb2
 from brain.types.v1 import sampling_pb2 as types
 from services.chassis.auth import Role
-from services.chassis.blobs import open_blobs
-from services.chassis.errors import BrainError, Conflict, InvalidInput, NotFound, PermissionDenied, TooLarge
-from services.chassis.events.log import open_event_log
+from services.chassis.errors import BrainError, InvalidInput, NotFound, PermissionDenied
 from tests.adapter_announcer import BLOCKED, DELETED, Announcer
-from tests.generation_client import Answer, Client, GenerationRoom, conversation, running_generation
-from tests.hostile_adapters import GOOD, GOOD_CONFIG, HOSTILE
-from tests.tiny_adapter import CONFIG, write_adapter
+from tests.generation_client import Client, GenerationRoom, running_generation
+from tests.served_adapters import QUESTION, RUN, announcing, ask, base, listed, on_base, write_strong
 
-QUESTION = conversation("What is the capital of France?")
-# A room that runs already may have heard of the same names in a run before.
-RUN = uuid.uuid4().hex[:8]
 NAME = f"ft:base:acme:tiny:{RUN}"
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GenerationRoom]:
-    url = "scripted://?mode=echo&base_digest=aaaa&template_hash=bbbb"
-    with running_generation(tmp_path_factory.mktemp("generation"), url) as room:
-        yield room
-
-
-@pytest.fixture(params=["scripted", pytest.param("vllm", marks=pytest.mark.engine)])
-def room(request: pytest.FixtureRequest) -> GenerationRoom:
-    fixture = {"scripted": "scripted", "vllm": "engine_room"}[request.param]
-    return request.getfixturevalue(fixture)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-async def client(room: GenerationRoom) -> AsyncIterator[Client]:
-    async with room.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def announce(room: GenerationRoom) -> AsyncIterator[Announcer]:
-    async with announcing(room) as announcer, room.client(role=Role.ADMINISTRATOR) as client:
-        yield announcer
-        # The room is others' afterwards.
-        await announcer.clear()
-        for name in announcer.adapters:
-            await listed(client, name, there=False)
-
-
-@asynccontextmanager
-async def announcing(room: GenerationRoom) -> AsyncIterator[Announcer]:
-    log = open_event_log(f"sqlite:///{room.state_dir / 'events.db'}")
-    try:
-        yield Announcer(log, open_blobs(f"file://{room.state_dir / 'blobs'}"))
-    finally:
-        await log.close()
-
-
-@pytest.fixture
-def strong(tmp_path: Path) -> Path:
-    return write_strong(tmp_path / "strong")
-
-
-def write_strong(folder: Path, *, rank: int = 4) -> Path:
-    """Write an adapter whose answers nobody takes for the base model's."""
-    config = {"lora_alpha": 400, "target_modules": ["down_proj"]}
-    return write_adapter(folder, rank=rank, config=config, layer="layers.15.mlp.down_proj", inner=1536)
-
-
-async def base(client: Client) -> model_pb2.Model:
-    return (await client.list())[0]
-
-
-async def on_base(client: Client) -> dict[str, Any]:
-    """What an announcement says of the base model when it fits."""
-    model = await base(client)
-    return {"base_model": model.name, "base_digest": model.base_digest, "template_hash": model.template_hash}
-
-
-async def listed(client: Client, name: str, *, there: bool = True) -> None:
-    async with asyncio.timeout(60):
-        while (name in [model.name for model in await client.list()]) is not there:
-            await asyncio.sleep(0.05)
-
-
-async def ask(client: Client, model: str = "", **more: object) -> Answer:
-    return await client.ask(QUESTION, model=model, **({"temperature": 0, "max_tokens": 10} | more))
 
 
 async def test_an_adapter_is_served_when_it_is_announced_and_refused_when_it_is_blocked(
@@ -195,13 +110,21 @@ async def test_each_model_answers_for_itself_in_a_batch_of_more_adapters_than_ha
         [score] = await client.score("The capital of France is", " Paris, a city on the Seine.", model=model)
         return score.logprob
 
-    alone = {name: await likely(name) for name in names}
-    for _ in range(3):
-        together = dict(zip(names, await asyncio.gather(*map(likely, names)), strict=True))
-        # Numbers of a batch differ a little from those of one alone; those of another model differ by much.
-        assert together == pytest.approx(alone, abs=1.0)
+    alone, said = {name: await likely(name) for name in names}, (await ask(client)).text()
     if (await base(client)).engine == "vllm":
         assert min(abs(alone[""] - alone[name]) for name in names[1:]) > 3
+    # Three of the four places are taken the whole time, the fourth goes from one adapter to the next.
+    talking = [
+        client.stream(QUESTION, model=name, temperature=0, max_tokens=1500, ignore_eos=True) for name in names[:4]
+    ]
+    for stream in talking:
+        await anext(stream)
+    for name in names:
+        # Numbers of a batch differ a little from those of one alone; those of another model differ by much.
+        assert await likely(name) == pytest.approx(alone[name], abs=1.0), name
+    assert (await ask(client)).text() == said
+    for stream in talking:
+        await stream.aclose()
 
 
 async def test_the_base_model_says_what_an_adapter_must_be(client: Client, room: GenerationRoom) -> None:
@@ -244,144 +167,6 @@ def size_of(folder: Path) -> int:
 
 def names_in(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
-
-
-async def test_hostile_adapters_are_refused_while_others_are_answered(
-    room: GenerationRoom, client: Client, announce: Announcer, tmp_path: Path
-) -> None:
-    before, models = await ask(client), await client.list()
-    gate = asyncio.Semaphore(12)
-
-    async def plain(number: int) -> Answer:
-        async with gate:
-            return await ask(client, max_tokens=6, ignore_eos=True)
-
-    others = [asyncio.create_task(plain(number)) for number in range(100)]
-    refused = await looked_into(client, announce) + await announced(client, announce) + await by_hand(room, client)
-    answers = await asyncio.gather(*others)
-    assert refused >= 100
-    assert [len(answer.ids()) for answer in answers] == [6] * 100
-    assert {answer.last.finish_reason for answer in answers} == {types.FINISH_REASON_LENGTH}
-    assert (await ask(client)).text() == before.text()
-    assert await client.list() == models
-
-
-async def looked_into(client: Client, announce: Announcer) -> int:
-    """Each by itself: a typed error with the reason."""
-    shapes = (await base(client)).engine == "vllm"
-    cases = [hostile for hostile in HOSTILE if shapes or not hostile.shapes]
-    for hostile in cases:
-        files = await announce.put_bytes(hostile.config, hostile.weights)
-        with pytest.raises(hostile.error) as caught:
-            await client.check(files.config_blob_key, files.weights_blob_key)
-        assert hostile.reason in caught.value.message, hostile.name
-    return len(cases)
-
-
-async def announced(client: Client, announce: Announcer) -> int:
-    """All at once, as events; whoever asks for one is told why it is not served."""
-    fits = await on_base(client)
-    shapes = (await base(client)).engine == "vllm"
-    good = await announce.put_bytes(GOOD_CONFIG, GOOD)
-    faint = await announce.put_bytes(json.dumps(CONFIG | {"lora_alpha": 1e-12}).encode(), GOOD)
-    foreign = Announcer(announce.log, announce.blobs, "globex")
-    cases: list[tuple[str, adapter_pb2.AdapterState, dict[str, Any]]] = [
-        ("changes nothing", faint, {}),
-        ("other weights than announced", good, {"weights_digest": "0" * 64}),
-        ("another configuration than announced", good, {"config_digest": hashlib.sha256(b"").hexdigest()}),
-        ("no digest", good, {"weights_digest": ""}),
-        ("a digest that is a path", good, {"config_digest": "../" * 20 + "etc"}),
-        ("another base model", good, {"base_digest": "0" * 64}),
-        ("an unknown base model", good, {"base_digest": ""}),
-        ("another template", good, {"template_hash": "0" * 64}),
-        ("no weights", good, {"weights_blob_key": "acme/adapters/nothing"}),
-        (
-            "another tenant's weights",
-            good,
-            {"weights_blob_key": (await foreign.put_bytes(b"{}", GOOD)).weights_blob_key},
-        ),
-        ("weights outside of the store", good, {"weights_blob_key": "acme/../../etc/passwd"}),
-    ]
-    cases += [
-        (hostile.name, await announce.put_bytes(hostile.config, hostile.weights), {})
-        for hostile in HOSTILE
-        if shapes or not hostile.shapes
-    ]
-    for number, (_, state, changed) in enumerate(cases):
-        await announce.adapter(f"bad-{RUN}-{number}", 1, state, **(fits | changed))
-    for number, (what, _, _) in enumerate(cases):
-        await told(client, f"bad-{RUN}-{number}", what)
-    return len(cases)
-
-
-async def told(client: Client, name: str, what: str) -> None:
-    """Wait until an announcement has arrived, then see that it is refused for good."""
-    async with asyncio.timeout(120):
-        while (answer := await outcome(client, name)) is NotFound:
-            await asyncio.sleep(0.05)
-    assert answer is Conflict, what
-
-
-async def outcome(client: Client, name: str) -> type[BrainError] | None:
-    try:
-        await ask(client, name, max_tokens=1)
-    except BrainError as error:
-        return type(error)
-    return None
-
-
-async def by_hand(room: GenerationRoom, client: Client) -> int:
-    """In the folder itself, where there may be more than two files."""
-    folder = room.adapters / f"by-hand-{RUN}"
-    write_adapter(folder / "pickled").joinpath("adapter_model.bin").write_bytes(b"\x80\x04.")
-    write_adapter(folder / "code").joinpath("modeling.py").write_text("import os")
-    (write_adapter(folder / "sly") / "README.md").symlink_to("/etc/hostname")
-    (folder / "link").symlink_to("/etc")
-    inside = [f"{folder.name}/{name}" for name in ("pickled", "code", "sly", "link", "nothing-here", "../../keys")]
-    paths = [*inside, "/etc", "../keys", "../../keys", "", "a\0b", "."]
-    try:
-        for path in paths:
-            with pytest.raises(InvalidInput) as caught:
-                await client.register(f"bad-{RUN}", path)
-            assert caught.value.param == "path"
-    finally:
-        shutil.rmtree(folder)
-    return len(paths)
-
-
-async def test_weights_as_large_as_is_allowed_spoil_nothing_of_others(
-    client: Client, announce: Announcer, tmp_path: Path
-) -> None:
-    """Each number is ordinary and the product is not: whatever comes of it, only who asked for it sees it."""
-    before = await ask(client)
-    tensors = {}
-    for layer in range(30):
-        for module, inner in (("self_attn.q_proj", 576), ("mlp.down_proj", 1536)):
-            stem = f"base_model.model.model.layers.{layer}.{module}"
-            tensors[f"{stem}.lora_A.weight"] = np.full((4, inner), 6e4, np.float32)
-            tensors[f"{stem}.lora_B.weight"] = np.full((576, 4), 6e4, np.float32)
-    config = {"lora_alpha": 1e6, "target_modules": ["q_proj", "down_proj"]}
-    name = f"huge-{RUN}"
-    files = await announce.put(write_adapter(tmp_path / "huge", config=config, tensors=tensors))
-    await announce.adapter(name, 1, files, **(await on_base(client)))
-    async with asyncio.timeout(120):
-        while await outcome(client, name) is NotFound:
-            await asyncio.sleep(0.05)
-    asking = asyncio.create_task(outcome(client, name))
-    others = await asyncio.gather(*(ask(client) for _ in range(3)))
-    await asking
-    assert {answer.text() for answer in others} == {before.text()}
-    assert (await ask(client)).text() == before.text()
-
-
-async def test_too_large_weights_are_refused_before_they_are_fetched(tmp_path: Path, strong: Path) -> None:
-    with running_generation(tmp_path / "room", "scripted://?mode=echo", max_adapter_bytes=4096) as room:
-        async with room.client() as client, announcing(room) as announce:
-            files = await announce.put(strong)
-            with pytest.raises(TooLarge, match="4096"):
-                await client.check(files.config_blob_key, files.weights_blob_key)
-            await announce.adapter("big", 1, files)
-            await told(client, "big", "too large")
 
 
 async def test_a_restart_knows_what_is_blocked_before_it_answers(tmp_path: Path, strong: Path) -> None:

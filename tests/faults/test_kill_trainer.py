@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_a_trainer_killed_five_times_loses_at_most_an_interval_each_time(stack: 
 
         told = steps(client, job)
         assert max(told) == STEPS
-        back = [before - after for before, after in zip(told, told[1:], strict=False) if after < before]
+        back = [before - after for before, after in pairwise(told) if after < before]
         assert len(back) <= KILLS
         # Going on from a checkpoint, the first step after it is told again: what is lost is less than an interval.
         assert all(lost < EVERY for lost in back), back
@@ -118,7 +119,7 @@ def test_the_room_killed_while_it_trains_goes_on_and_leaves_no_trainer_behind(st
         final = job_of(client, job)
         assert final["status"] == "succeeded", final["error"]
         told = steps(client, job)
-        back = [before - after for before, after in zip(told, told[1:], strict=False) if after < before]
+        back = [before - after for before, after in pairwise(told) if after < before]
         assert back, "the kill must have bitten"
         assert all(lost < EVERY + 1 for lost in back)
         own = [one for one in client.get("/brain/v1/adapters").json()["data"] if one["job"] == job and not one["step"]]

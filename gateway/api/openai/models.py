@@ -41,7 +41,12 @@ class ModelRoutes:
         named = [model for model in found if not (query.default_only and model.parent)]
         cohere = [_cohere(model) for model in named if query.endpoint in {"", "chat", "generate"}]
         return json_reply(
-            {"object": "list", "data": [_openai(model) for model in found], "models": cohere, "next_page_token": ""}
+            {
+                "object": "list",
+                "data": [_openai(model, call.caller.tenant) for model in found],
+                "models": cohere,
+                "next_page_token": "",
+            }
         )
 
     async def get(self, call: Call) -> Reply:
@@ -50,7 +55,7 @@ class ModelRoutes:
         found = await self._generation.models()
         for model in found:
             if name == model.name or (name == DEFAULT_MODEL and not model.parent):
-                return json_reply(_cohere(model) | _openai(model))
+                return json_reply(_cohere(model) | _openai(model, call.caller.tenant))
         names = ", ".join(model.name for model in found)
         raise NotFound(f"There is no model {name!r}; there are: {names}.", param="model")
 
@@ -62,15 +67,17 @@ class ModelRoutes:
         return json_reply({"id": name, "object": "model", "deleted": True})
 
 
-def _openai(model: Model) -> dict[str, Any]:
+def _openai(model: Model, tenant: str) -> dict[str, Any]:
+    """Return OpenAI's form; what was trained here, and the names that lead to it, is the tenant's own."""
     return {
         "id": model.name,
         "object": "model",
         "created": int(model.created_at.timestamp()),
-        "owned_by": "corporate-brain",
+        "owned_by": tenant if model.parent else "corporate-brain",
         "root": model.parent or model.name,
         "parent": model.parent or None,
         "max_model_len": model.context_window,
+        "alias": model.alias,
     }
 
 

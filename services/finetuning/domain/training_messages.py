@@ -91,11 +91,11 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A state that training can go on from lies in `folder`; the adapter in it can be served."""
+    """A state that training can go on from lies in `folder`; the adapter in it can be served, a reward model has none."""
 
     step: int
     folder: Path
-    adapter_folder: Path
+    adapter_folder: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -46,18 +48,20 @@ def measure(plan: TrainingPlan, *, budget_s: float, grader: Grader | None = None
     began = time.perf_counter()
     calm_libraries()
     material = material_for(plan)
+    read_s = time.perf_counter() - began
     judging_s, tokens = _judged(plan, material) if plan.stage is Stage.RLAIF else (0.0, material.tokens)
+    judged = time.perf_counter()
     batch = min(plan.settings.batch_size, len(tokens))
     settings = dataclasses.replace(plan.settings, n_epochs=1, max_steps=_STEPS, batch_size=batch)
-    session = Session(
-        dataclasses.replace(plan, settings=settings), lambda _: None, PauseWish(), fixed_order=True, quiet=True
-    )
     some = tokens.chosen(sampled_places(tokens.lengths, batch, _STEPS))
-    trainer = build(session, material.hardware, material.tokenizer, some, None, grader)
-    loading_s = time.perf_counter() - began - judging_s
-    trainer.add_callback(_Budget(budget_s))
-    trainer.train()
-    return _estimate(plan, material, session.times, loading_s, judging_s)
+    with tempfile.TemporaryDirectory(prefix="dry-run-") as work:
+        small = dataclasses.replace(plan, settings=settings, work=Path(work))
+        session = Session(small, lambda _: None, PauseWish(), fixed_order=True, quiet=True)
+        trainer = build(session, material.hardware, material.tokenizer, some, None, grader)
+        loading_s = time.perf_counter() - judged
+        trainer.add_callback(_Budget(budget_s))
+        trainer.train()
+    return _estimate(plan, material, session.times, read_s + loading_s, judging_s)
 
 
 def sampled_places(lengths: Sequence[int], batch: int, steps: int) -> list[int]:

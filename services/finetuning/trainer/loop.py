@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from services.finetuning.domain.training import TrainingPlan
 from services.finetuning.domain.training_messages import CheckpointSaved, FailureCode, Metrics, Started
@@ -125,7 +125,7 @@ class Loop:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = int(self.state.global_step)
         folder = publish(self.session.plan.checkpoint(step), self._fill)
-        adapter = folder / ADAPTER
+        adapter = folder / ADAPTER if self.session.plan.stage.makes_adapter else None
         self.session.send(CheckpointSaved(step, folder, adapter, dict(self.session.latest)))
 
     def _fill(self, folder: Path) -> None:
@@ -133,12 +133,25 @@ class Loop:
         self._save_optimizer_and_scheduler(str(folder))  # type: ignore[attr-defined]
         self._save_rng_state(str(folder))  # type: ignore[attr-defined]
         self.state.save_to_json(str(folder / _STATE))
-        (folder / _PROGRESS).write_text(json.dumps({"tokens": self.trained_tokens()}))
+        progress = {"tokens": self.trained_tokens(), "metrics": self.session.latest}
+        (folder / _PROGRESS).write_text(json.dumps(progress))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         load_adapter(self.model if model is None else model, folder / ADAPTER)
-        self.session.tokens_before = int(json.loads((folder / _PROGRESS).read_bytes())["tokens"])
+        progress = json.loads((folder / _PROGRESS).read_bytes())
+        self.session.tokens_before = int(progress["tokens"])
+        self.session.latest |= progress["metrics"]
+
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint where there is one; from the last one there is nothing to train."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / _STATE))
+            if state.global_step >= state.max_steps:
+                self._load_from_checkpoint(str(checkpoint))
+                self.state = state
+                return
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))  # type: ignore[attr-defined]
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types here

@@ -142,14 +142,16 @@ def load_adapter(model: Any, folder: Path) -> None:
     """
     try:
         tensors = load_file(folder / WEIGHTS)
-        result = set_peft_model_state_dict(model, tensors, adapter_name=ADAPTER_NAME)
-    except (OSError, RuntimeError, SafetensorError, KeyError) as error:
-        raise Refused(FailureCode.INVALID_MODEL, "The adapter's tensors do not fit the base model.") from error
-    trained = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
-    missing = trained.intersection(result.missing_keys)
+    except (OSError, SafetensorError) as error:
+        raise Refused(FailureCode.INVALID_MODEL, "The adapter's tensors cannot be read.") from error
+    made = get_peft_model_state_dict(model, adapter_name=ADAPTER_NAME, save_embedding_layers=False)
     # A reward model has a head that the stage before it had not.
-    if result.unexpected_keys or any(f".{_HEAD}." not in name for name in missing):
-        raise Refused(FailureCode.INVALID_MODEL, "The adapter changes other layers than the base model has.")
+    missing = {name for name in made.keys() - tensors.keys() if f".{_HEAD}." not in name}
+    if missing or tensors.keys() - made.keys():
+        raise Refused(FailureCode.INVALID_MODEL, "The adapter changes other layers than are to be trained.")
+    if any(tensor.shape != made[name].shape for name, tensor in tensors.items()):
+        raise Refused(FailureCode.INVALID_MODEL, "The adapter's tensors do not fit the base model.")
+    set_peft_model_state_dict(model, {**made, **tensors}, adapter_name=ADAPTER_NAME)
 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:

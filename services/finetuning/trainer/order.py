@@ -48,7 +48,8 @@ class EpochPrompts(RepeatSampler):  # type: ignore[misc]  # TRL has no types
 
     def set_epoch(self, epoch: int) -> None:
         """Take the order of an epoch."""
-        self.generator.manual_seed(self.seed + epoch)
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)
 
 
 def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:

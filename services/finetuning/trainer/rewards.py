@@ -8,10 +8,13 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from services.chassis.errors import InvalidInput
+from services.finetuning.domain.grader_documents import parse_grader
+from services.finetuning.domain.grader_rewards import reward_function
 from services.finetuning.domain.training_messages import FailureCode
 from services.finetuning.trainer.refusal import Refused
 
-__all__ = ["Grader", "graded", "reward_model"]
+__all__ = ["Grader", "graded", "grader_of", "reward_model"]
 
 # Scores an answer (its text, the row that asked).
 Grader = Callable[[str, Mapping[str, Any]], float]
@@ -25,6 +28,18 @@ def graded(grader: Grader) -> Callable[..., list[float]]:
         return [float(score) for score in scores]
 
     return grade
+
+
+def grader_of(text: str) -> Grader:
+    """Return the grader that a plan names, as OpenAI writes it.
+
+    Raises:
+        Refused: It is none, or needs a model of its own at every step.
+    """
+    try:
+        return reward_function(parse_grader(text))
+    except InvalidInput as error:
+        raise Refused(FailureCode.INVALID_SETTING, error.message) from error
 
 
 def reward_model(folder: Path) -> tuple[Any, Any]:

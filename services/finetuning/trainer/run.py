@@ -106,7 +106,7 @@ def train(
     trainer = build(session, material.hardware, material.tokenizer, tokens, material.held_out, grader)
     if session.pause.told:
         return _told(send, Paused(0, resume))
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    trainer.go_on(resume)
     step = int(trainer.state.global_step)
     if session.stopped:
         return _told(send, Paused(step, plan.checkpoint(step)))

@@ -21,7 +21,7 @@ from services.finetuning.trainer.loop import Loop, Reporter, Session
 from services.finetuning.trainer.model import load_policy, load_reward_model
 from services.finetuning.trainer.order import EpochPrompts
 from services.finetuning.trainer.refusal import Refused
-from services.finetuning.trainer.rewards import Grader, graded, reward_model
+from services.finetuning.trainer.rewards import Grader, graded, grader_of, reward_model
 from services.finetuning.trainer.rows import TokenRows
 
 # The trainer samples with transformers. TRL would import all of vLLM, ten seconds of work and a gigabyte, to know that
@@ -228,7 +228,7 @@ def _scorer(session: Session, grader: Grader | None) -> Mapping[str, Any]:
     if grader is not None:
         return {"reward_funcs": [graded(grader)]}
     if session.plan.reward_model is None:
-        raise Refused(FailureCode.INVALID_SETTING, "grader: nothing here can run it; use a reward model.")
+        return {"reward_funcs": [graded(grader_of(session.plan.grader_json))]}
     model, tokenizer = reward_model(session.plan.reward_model)
     return {"reward_funcs": [model], "reward_processing_classes": [tokenizer]}
 

@@ -11,6 +11,8 @@ from services.chassis.auth import Caller
 from services.chassis.errors import Conflict, InvalidInput, NotFound
 from services.chassis.ids import new_id
 from services.finetuning.domain.adapters import AdapterStatus, adapter_name, checkpoint_name
+from services.finetuning.domain.grader_documents import parse_grader
+from services.finetuning.domain.grader_rewards import reward_function
 from services.finetuning.domain.jobs import (
     FINAL,
     TRAIN_JOB,
@@ -119,6 +121,9 @@ class Jobs:
         if new.seed is not None and not 0 <= new.seed <= _MAX_SEED:
             raise InvalidInput(f"seed: {new.seed} is not allowed; give 0 to {_MAX_SEED}.", param="seed")
         parent = await resolve_model(reading, caller, new.model, base_model=self._base_model)
+        if new.spec.grader_json:
+            # Refused here when it is none, or needs a model at every step.
+            reward_function(parse_grader(new.spec.grader_json, param="method.reinforcement.grader"))
         if new.spec.reward_model:
             await self._check_reward_model(reading, caller, new.spec.reward_model)
         return TuningJob(

@@ -258,7 +258,8 @@ class TrainJob:
         """Keep a checkpoint, then forget those that are too old."""
         key = f"{work.tenant}/tuning/{job_id}/step-{saved.step}-{work.fence}.tar"
         await self._archives.keep(saved.folder, key)
-        adapter = str(saved.adapter_folder.relative_to(saved.folder)) if stage.makes_adapter else ""
+        served = saved.adapter_folder if stage.makes_adapter else None
+        adapter = "" if served is None else str(served.relative_to(saved.folder))
         checkpoint = Checkpoint(
             new_id("ftckpt_"), job_id, self._now(), saved.step, openai_metrics(saved.metrics), key, adapter
         )

@@ -13,6 +13,8 @@ from services.chassis.errors import BrainError, Conflict, InvalidInput, NotFound
 from services.chassis.jobs.table import Job
 from services.finetuning.domain.adapter_shape import AdapterShape
 from services.finetuning.domain.adapter_shape import EngineLimits as ShapeLimits
+from services.finetuning.domain.grader_documents import parse_grader
+from services.finetuning.domain.grader_rewards import missing_in
 from services.finetuning.domain.jobs import TRAIN_JOB, JobError, JobStatus, SourceCount, TuningJob
 from services.finetuning.domain.lineage import Withdrawn, counted, kept_rows
 from services.finetuning.domain.report import Finding, Report, Severity, at_lines
@@ -121,6 +123,7 @@ class Inspect:
         for name, file in (("training_file", rows.training), ("validation_file", rows.validation)):
             if file is not None:
                 report = report.with_findings(*await self._withdrawn(job.tenant, name, file))
+        report = report.with_findings(*_ungradable(job.wanted, rows))
         # Rows that are held out decide when to stop: they teach, too, if little.
         everything = [*rows.training.rows, *(rows.validation.rows if rows.validation else ())]
         found = Checked(report, job.wanted.chosen(settings), counted(everything, file_id=job.training_file), 0.0, 0)
@@ -175,6 +178,18 @@ class Inspect:
             "dataset again."
         )
         return [at_lines("withdrawn_source", Severity.ERROR, message, lines)]
+
+
+def _ungradable(spec: TrainingSpec, rows: Rows) -> list[Finding]:
+    """Return a finding for rows that lack a field which the job's grader compares answers with."""
+    if not spec.grader_json:
+        return []
+    grader = parse_grader(spec.grader_json)
+    lacking: dict[str, list[int]] = {}
+    for numbered in rows.training.rows:
+        for reason in missing_in(grader, numbered.row.extra):
+            lacking.setdefault(reason, []).append(numbered.line)
+    return [at_lines("grader_field_missing", Severity.ERROR, reason, lines) for reason, lines in lacking.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ class Converge:
         if until is not None and until < state.revision:
             await self._withheld.remove(state.tenant, state.name)
             self._registry.lift(state.tenant, state.name)
-        self._apply(state, present)
+        # Anew: something may have been registered while the database was asked.
+        self._apply(state, self._registry.find(state.tenant, state.name))
         _log.info("adapter_announced", adapter=state.name, status=state.status.value, revision=state.revision)
         return True
 

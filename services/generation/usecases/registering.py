@@ -66,8 +66,12 @@ class RegisterAdapters:
             entry = Entry.by_hand(registration)
             try:
                 await self._loaded(entry)
+                # Meanwhile something of that name may have been announced, which goes before.
+                self._present(tenant, name)
             except BrainError:
                 await self._table.remove(tenant, name)
+                entry.standing = Standing.GONE
+                self._loading.settle(entry)
                 raise
             self._registry.put(entry)
             _log.info("adapter_registered", adapter=name, digest=files.digest, rank=files.rank)

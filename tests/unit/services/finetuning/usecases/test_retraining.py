@@ -14,9 +14,9 @@ from services.finetuning.domain.training import Stage
 from services.finetuning.usecases.jobs import Jobs
 from services.finetuning.usecases.reading import ReadRows
 from services.finetuning.usecases.retraining import REPEATS, Retrain
+from tests.unit.services.finetuning.bench import Nobody
 from tests.unit.services.finetuning.conftest import BASE, EVE, MARA, Room
 from tests.unit.services.finetuning.memory import MemoryFiles
-from tests.unit.services.finetuning.usecases.test_training import Nobody
 
 FIRST, SECOND = "ftjob-first", "ftjob-second"
 

@@ -1,11 +1,13 @@
 """Adapters that somebody put into the folder, beside those that were announced."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from services.chassis.errors import Conflict, InvalidInput
+from services.generation.domain import Adapter
 from tests.generation_parts import Room, caller, running
 from tests.tiny_adapter import write_adapter
 
@@ -57,3 +59,28 @@ async def test_what_was_registered_by_hand_is_served_from_a_copy(state: Path) ->
         await room.register.register("acme", "mine", "mine")
         shutil.rmtree(folder)
         assert await room.answer("mine") == "«mine» hello"
+
+
+async def test_what_is_announced_while_it_is_registered_goes_before(
+    state: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(state) as room:
+        write_adapter(room.adapters / "mine", rank=2)
+        loading, goes_on, load = asyncio.Event(), asyncio.Event(), room.engine.load
+
+        async def slow(adapter: Adapter) -> None:
+            loading.set()
+            await goes_on.wait()
+            await load(adapter)
+
+        monkeypatch.setattr(room.engine, "load", slow)
+        registering = asyncio.create_task(room.register.register("acme", "mine", "mine"))
+        await loading.wait()
+        announce = room.announcer()
+        await announce.adapter("mine", 1, await announce.put(files), principals=["user:zoe"])
+        await room.until(lambda: room.value("brain_adapter_events_total", outcome="applied") == 1)
+        goes_on.set()
+        with pytest.raises(Conflict, match="published"):
+            await registering
+        await room.until(lambda: "mine" in room.names(caller("zoe")))
+        assert "mine" not in room.names()
