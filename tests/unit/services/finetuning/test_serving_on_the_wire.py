@@ -20,7 +20,7 @@ TINA = Caller("tina", "acme", roles=frozenset({Role.TRAINER}))
 
 
 @dataclass
-class Models(model_pb2_grpc.ModelServiceServicer):
+class Models:
     """Lists what it is told to, and notes for whom."""
 
     listed: list[model_pb2.Model] = field(default_factory=lambda: [model_pb2.Model(name="base", max_adapter_rank=16)])
@@ -30,9 +30,14 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         self.asked_for.append(current_caller().subject)
         return model_pb2.ListModelsResponse(models=self.listed)
 
+    async def RegisterAdapter(self, request: Any, context: Any) -> Any:
+        raise AssertionError("not asked")
+
+    UnregisterAdapter = CheckAdapter = WithholdAdapters = RegisterAdapter
+
 
 @dataclass
-class Generation(generation_pb2_grpc.GenerationServiceServicer):
+class Generation:
     """Says of every model that is not listed what it is told to say."""
 
     error: BrainError | None = None
@@ -41,6 +46,11 @@ class Generation(generation_pb2_grpc.GenerationServiceServicer):
         if self.error is not None:
             raise self.error
         return generation_pb2.TokenizeResponse(model=request.model)
+
+    async def Score(self, request: Any, context: Any) -> Any:
+        raise AssertionError("not asked")
+
+    Generate = Detokenize = Score
 
 
 @dataclass
