@@ -182,8 +182,8 @@ def _show_promotion(one: dict[str, Any], *, as_json: bool) -> None:
         print_json(one)
         return
     console = Console()
-    before = one["previous"] or "the base model"
-    console.print(Text(f"{one['id']} {one['state']}: {one['alias']}, from {before} to {one['candidate']}"))
+    before = f" from {one['previous']}" if one["previous"] else ""
+    console.print(Text(f"{one['id']} {one['state']}: {one['alias']}{before} to {one['candidate']}"), soft_wrap=True)
     rows = ((step["at"], step["state"], step["reason"], step["by"] or "") for step in one["history"])
     show_table(console, ("when", "state", "why", "by"), rows)
 

@@ -1,7 +1,7 @@
 """Answers, sources and tables as a person reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -20,6 +20,9 @@ __all__ = [
     "show_status",
     "stream_answer",
 ]
+
+# What stands in a checkpoint's name between that of its job's adapter and its step.
+_CHECKPOINT: Final = ":ckpt-step-"
 
 
 class Answer:
@@ -153,7 +156,8 @@ def show_receipt(console: Console, receipt: Mapping[str, Any]) -> None:
 
 def show_deletion(console: Console, deletion: Mapping[str, Any]) -> None:
     """Print the receipt of a deletion."""
-    table = Table("store", "removed", "remaining", title=f"deletion of {deletion['document']}: {deletion['state']}")
+    console.print(Text(f"deletion of {deletion['document']}: {deletion['state']}"), soft_wrap=True)
+    table = Table("store", "removed", "remaining")
     for store in deletion["stores"]:
         counted = str(store["remaining"]) if store["counted"] else "not counted yet"
         add_row(table, store["store"], str(store["removed"]), counted)
@@ -167,7 +171,10 @@ def show_reach(console: Console, adapters: Sequence[str] | str) -> None:
         console.print(Text("The adapters that learned from it could not be blocked yet; that follows.", style="yellow"))
         return
     for name in adapters:
-        console.print(Text.assemble(("blocked ", "red"), f"{name}; brain adapters retrain {name}"), soft_wrap=True)
+        # A checkpoint comes again with its job's adapter.
+        whole = name.partition(_CHECKPOINT)[0]
+        again = f"; brain adapters retrain {name}" if whole == name or whole not in adapters else ""
+        console.print(Text.assemble(("blocked ", "red"), f"{name}{again}"), soft_wrap=True)
 
 
 def show_status(console: Console, state: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Jobs, reports, datasets, adapters and promotions as a person reads them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,13 +17,15 @@ __all__ = ["Watch", "facts", "finish", "notes", "show_jobs", "show_report", "sho
 _STYLES: Final = {"error": "red", "warning": "yellow", "info": "dim"}
 # Line numbers shown of one finding; the report holds all of them.
 _SHOWN_LINES: Final = 12
+# What stands in its own column.
+_LINE: Final = re.compile(r"^line \d+, ")
 
 
 def show_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose first column is shown whole, to be copied into the next command."""
+    """Print a table whose first column is shown in one piece, to be copied into the next command; nothing is cut off."""
     rows = list(rows)
     first = Column(columns[0], min_width=max((len(row[0]) for row in rows), default=0))
-    table = Table(first, *columns[1:])
+    table = Table(first, *(Column(name, overflow="fold") for name in columns[1:]))
     for row in rows:
         add_row(table, *row)
     console.print(table, crop=False)
@@ -70,7 +73,7 @@ def show_report(console: Console, report: Mapping[str, Any]) -> None:
     findings = report["findings"]
     if findings:
         table = Table("severity", "finding", "lines", "what")
-        for finding in findings:
+        for finding in _alike(findings):
             severity = str(finding["severity"])
             table.add_row(
                 Text(severity, style=_STYLES.get(severity, "")),
@@ -89,6 +92,18 @@ def show_report(console: Console, report: Mapping[str, Any]) -> None:
         console.print(Text("This job can be trained.", style="green"))
     else:
         console.print(Text("This job cannot be trained as it is.", style="red"))
+
+
+def _alike(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return findings with faults that many lines share drawn together: a file in another format has one in each."""
+    together: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for finding in findings:
+        said = _LINE.sub("", str(finding["message"]))
+        alike = together.setdefault(
+            (str(finding["severity"]), str(finding["code"]), said), dict(finding) | {"lines": [], "message": said}
+        )
+        alike["lines"] = [*alike["lines"], *finding["lines"]]
+    return list(together.values())
 
 
 def _where(finding: Mapping[str, Any]) -> str:

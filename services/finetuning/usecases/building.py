@@ -47,6 +47,8 @@ _JUDGED: Final[dict[DatasetKind, tuple[frozenset[JudgementKind], Callable[[Judge
 _UNNAMED: Final = "dataset"
 # Faults of an imported file that the summary lists.
 _NOTED: Final = 20
+# How many of them are said where a build fails.
+_SAID: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,9 @@ class BuildDataset:
         report(Progress("rows", 0, len(rows.training) + len(rows.held_out)))
         checked = await asyncio.to_thread(self._checked, rows, spec, tally)
         if not checked.training:
-            raise InvalidInput(_nothing(spec, tally), param="file_id" if spec.file_id else "collection_ids")
+            raise InvalidInput(
+                _nothing(spec, tally, checked.notes), param="file_id" if spec.file_id else "collection_ids"
+            )
         report(Progress("rows", len(checked.training) + len(checked.held_out), len(rows.training) + len(rows.held_out)))
         training = await self._upload(checked.training, name, TRAINING)
         held_out = await self._upload(checked.held_out, name, HELD_OUT) if checked.held_out else ""
@@ -280,9 +284,11 @@ def _summary(rows: _Rows, tally: Tally) -> Summary:
     )
 
 
-def _nothing(spec: BuildSpec, tally: Tally) -> str:
+def _nothing(spec: BuildSpec, tally: Tally, notes: Sequence[str]) -> str:
     why = (
         ", ".join(f"{reason} {count}" for reason, count in tally.left_out.most_common(8))
         or "there was nothing to begin with"
     )
-    return f"No row of {spec.kind} could be made ({why})."
+    # There is no report to read more in.
+    more = f" {' '.join(notes[:_SAID])}" if notes else ""
+    return f"No row of {spec.kind} could be made ({why}).{more}"

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,16 @@ RESULTS: Final = "fine-tune-results"
 def reward_model_key(tenant: str, job_id: str) -> str:
     """Return where the reward model that a job made lies."""
     return f"{tenant}/tuning/{job_id}/reward-model.tar"
+
+
+@dataclass(frozen=True, slots=True)
+class _Uploaded:
+    """An adapter whose files are kept: a job's own (step 0), or that of a checkpoint."""
+
+    name: str
+    step: int
+    metrics: dict[str, float]
+    upload: Upload
 
 
 class Complete:
@@ -93,12 +103,12 @@ class Complete:
         job = await self._ledger.job(work.tenant, work.key)
         if job is None:
             raise Conflict(f"Job {work.key} is gone.")
-        uploads: list[tuple[str, int, Upload]] = []
+        uploads: list[_Uploaded] = []
         try:
             if finished.reward_model_folder is not None:
                 await self._archives.keep(finished.reward_model_folder, reward_model_key(job.tenant, job.job_id))
             if finished.adapter_folder is not None:
-                uploads = await self._upload(job, finished.adapter_folder, finished.step)
+                uploads = await self._upload(job, finished.adapter_folder, finished)
         except (InvalidInput, TooLarge) as error:
             await self.fail(work, JobError("adapter_refused", error.message, error.param or ""))
             return
@@ -167,7 +177,7 @@ class Complete:
         change: Change,
         work: Job,
         finished: Finished,
-        uploads: list[tuple[str, int, Upload]],
+        uploads: list[_Uploaded],
         sources: tuple[AdapterSource, ...],
         principals: tuple[str, ...],
         result: str,
@@ -176,24 +186,27 @@ class Complete:
         job = await change.job(work.tenant, work.key)
         if job is None:
             raise Conflict(f"Job {work.key} is gone.")
-        for name, step, upload in uploads:
-            await self._publish.add(
+        number = 0
+        for one in uploads:
+            version = await self._publish.add(
                 change,
-                name=name,
+                name=one.name,
                 tenant=job.tenant,
                 suffix=job.suffix,
                 owner=job.owner,
-                upload=upload,
+                upload=one.upload,
                 principals=principals,
                 sources=sources,
                 job=job,
-                step=step,
+                step=one.step,
+                number=number,
                 settings_json=json.dumps(asdict(job.spec or job.wanted)),
-                metrics=openai_metrics(finished.metrics),
+                metrics=one.metrics,
             )
+            number = version.number
         made = replace(
             job,
-            fine_tuned_model=uploads[0][0] if uploads else "",
+            fine_tuned_model=uploads[0].name if uploads else "",
             result_files=(result,),
             trained_tokens=finished.trained_tokens,
             step=finished.step,
@@ -239,14 +252,15 @@ class Complete:
                     event(released, self._now(), f"Validating training file: {released.training_file}"),
                 )
 
-    async def _upload(self, job: TuningJob, adapter: Path, steps: int) -> list[tuple[str, int, Upload]]:
+    async def _upload(self, job: TuningJob, adapter: Path, finished: Finished) -> list[_Uploaded]:
         """Upload the adapter, and those of the checkpoints that are kept; the adapter comes first."""
         name = adapter_name(base=job.base_model, tenant=job.tenant, suffix=job.suffix, job_id=job.job_id)
-        uploads = [(name, 0, await self._publish.upload(job.tenant, name, adapter))]
+        upload = await self._publish.upload(job.tenant, name, adapter)
+        uploads = [_Uploaded(name, 0, openai_metrics(finished.metrics), upload)]
         try:
             for checkpoint in await self._ledger.checkpoints(job.job_id, Page(100)):
                 # The end of the job is the adapter itself.
-                if checkpoint.step >= steps or not checkpoint.adapter:
+                if checkpoint.step >= finished.step or not checkpoint.adapter:
                     continue
                 uploads.append(await self._upload_checkpoint(job, name, checkpoint))
         except BrainError:
@@ -254,17 +268,18 @@ class Complete:
             raise
         return uploads
 
-    async def _discard(self, uploads: list[tuple[str, int, Upload]]) -> None:
-        for _, _, upload in uploads:
-            await self._publish.discard(upload)
-
-    async def _upload_checkpoint(self, job: TuningJob, name: str, checkpoint: Checkpoint) -> tuple[str, int, Upload]:
+    async def _upload_checkpoint(self, job: TuningJob, name: str, checkpoint: Checkpoint) -> _Uploaded:
         own = checkpoint_name(name, checkpoint.step)
         folder = await self._archives.fetch(checkpoint.blob_key, self._scratch / checkpoint.checkpoint_id)
         try:
-            return own, checkpoint.step, await self._publish.upload(job.tenant, own, folder / checkpoint.adapter)
+            upload = await self._publish.upload(job.tenant, own, folder / checkpoint.adapter)
         finally:
             await asyncio.to_thread(_remove, folder)
+        return _Uploaded(own, checkpoint.step, checkpoint.metrics, upload)
+
+    async def _discard(self, uploads: list[_Uploaded]) -> None:
+        for one in uploads:
+            await self._publish.discard(one.upload)
 
     async def _sources(self, job: TuningJob) -> tuple[AdapterSource, ...]:
         """Return what an adapter learned from: the job's own rows, its parents', and those of its reward model."""

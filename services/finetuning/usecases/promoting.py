@@ -278,6 +278,9 @@ class Promotions:
         if not version.job_id:
             return False, "the adapter was imported: there is no validation loss; skip the gate with a reason"
         rows = [row for row in await change.metrics(version.job_id) if "valid_loss" in row]
+        if version.step:
+            # A checkpoint is judged as it is, not as its job went on to be.
+            rows = [row for row in rows if row["step"] <= version.step]
         if len(rows) < 2:
             return False, "its job had no validation file: there is no validation loss; skip the gate with a reason"
         first, last = rows[0]["valid_loss"], rows[-1]["valid_loss"]

@@ -118,10 +118,14 @@ class Publish:
         sources: Sequence[AdapterSource],
         job: TuningJob | None = None,
         step: int = 0,
+        number: int = 0,
         settings_json: str = "",
         metrics: dict[str, float] | None = None,
     ) -> AdapterVersion:
-        """Make a version in a transaction and announce it; one that saw what is gone is announced as blocked."""
+        """Make a version in a transaction and announce it; one that saw what is gone is announced as blocked.
+
+        `number` is that of the version whose state at a step this is; 0 for the suffix's next one.
+        """
         gone = await self._gone(change, tenant, sources)
         marked = [
             AdapterSource(one.kind, one.id, one.version, one.rows, withdrawn=(one.kind, one.id) in gone)
@@ -131,7 +135,7 @@ class Publish:
             name=name,
             tenant=tenant,
             suffix=suffix,
-            number=await change.next_version(tenant, suffix),
+            number=number or await change.next_version(tenant, suffix),
             owner=owner,
             created_at=self._now(),
             status=AdapterStatus.BLOCKED if gone else AdapterStatus.PUBLISHED,

@@ -216,6 +216,37 @@ def test_a_waiting_job_is_cancelled_at_once(client: OpenAI, model: str, rows_fil
     assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
 
 
+def test_reinforcement_holds_its_grader(client: OpenAI, model: str) -> None:
+    line = {"messages": [{"role": "user", "content": "Which colour has shelf 3?"}], "answer": "red"}
+    lacking = {"messages": [{"role": "user", "content": "Which colour has shelf 4?"}]}
+    grader: Any = {
+        "type": "string_check",
+        "name": "exact",
+        "operation": "eq",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.answer}}",
+    }
+
+    def made(rows: list[dict[str, Any]], grader: Any) -> Any:
+        data = "\n".join(json.dumps(row) for row in rows).encode()
+        settings = {"grader": grader, "hyperparameters": {"compute_multiplier": 1.0, "eval_interval": 5}}
+        method: Any = {"type": "reinforcement", "reinforcement": settings}
+        return quick(client, model, keep(client, data, "prompts.jsonl"), method=method)
+
+    job = made([line] * 2, grader)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert job.method.type == "reinforcement"
+    assert job.method.reinforcement.grader.reference == "{{item.answer}}"
+    assert (job.method.reinforcement.hyperparameters.eval_interval, job.brain["stage"]) == (5, "rlhf")
+    failed = ended(client, made([line, lacking], grader).id)
+    assert (failed.status, failed.error.code) == ("failed", "invalid_training_file")
+    assert "answer" in failed.error.message
+    with pytest.raises(BadRequestError) as caught:
+        made([line], {"type": "python", "name": "mine", "source": "def grade(sample, item):\n    return 1.0\n"})
+    assert str(caught.value.param).startswith("method.reinforcement.grader")
+    assert "python" in caught.value.message
+
+
 def test_rows_that_cannot_be_trained_on_fail_the_job_with_their_line(client: OpenAI, model: str) -> None:
     broken = rows(4).splitlines()
     broken[2] = b'{"messages": [{"role": "user", "content": "And the answer?"}]}'

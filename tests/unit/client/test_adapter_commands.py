@@ -141,15 +141,34 @@ def test_an_adapter_is_imported(wire: Wire, tmp_path: Path) -> None:
 def test_an_alias_is_promoted_and_rolled_back(wire: Wire) -> None:
     wire.on("POST", "/brain/v1/promotions", PROMOTION, 201)
     result = run(wire, "promote", "support", NAME, "--canary", "0")
-    assert "gated: support, from the base model to" in result.output
+    assert f"gated: support to {NAME}" in result.output
     assert "opened" in result.output
     assert wire.body() == {"alias": "support", "candidate": NAME, "canary_weight": 0}
     wire.on("POST", "/brain/v1/aliases/support/rollback", PROMOTION | {"state": "rolled_back"})
+    wire.on("POST", "/brain/v1/promotions", PROMOTION | {"previous": "ft:base:acme:support:0"}, 201)
+    assert f"support from ft:base:acme:support:0 to {NAME}" in run(wire, "promote", "support", NAME).output
     assert "rolled_back" in run(wire, "rollback", "support", "--reason", "Worse.").output
     assert wire.body() == {"reason": "Worse."}
     alias = {"alias": "support", "target": NAME, "canary": "ft:x", "canary_weight": 0.1, "moved_at": "2026-11-26"}
     wire.on("GET", "/brain/v1/aliases", {"data": [alias]})
     assert "ft:x (10%)" in run(wire, "aliases").output
+
+
+def test_no_name_is_cut_off_however_narrow_the_window(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    long = "ft:smollm2-135m-instruct:main:support:0123456789ab"
+    alias = {
+        "alias": "support",
+        "target": long,
+        "canary": f"{long}:ckpt-step-2",
+        "canary_weight": 0.1,
+        "moved_at": "2026-11-26T08:01:10.162404+00:00",
+    }
+    wire.on("GET", "/brain/v1/aliases", {"data": [alias]})
+    shown = run(wire, "aliases").output
+    assert "…" not in shown
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if "│" in line]
+    assert ["".join(column) for column in zip(*cells, strict=True)][1:3] == [long, f"{long}:ckpt-step-2 (10%)"]
 
 
 def test_a_webhook_shows_its_secret_once(wire: Wire) -> None:

@@ -165,6 +165,11 @@ def test_a_deletion_is_waited_for_and_counted(wire: Wire) -> None:
     assert "index" in result.output
     assert "blocked ft:base:acme:hr:1" in result.output
     assert printed(run(wire, "delete", "doc_1", "--json"))["adapters"] == ["ft:base:acme:hr:1"]
+    # A checkpoint comes again with its job's adapter: it needs no command of its own.
+    family = ["ft:base:acme:hr:1", "ft:base:acme:hr:1:ckpt-step-2", "ft:base:acme:it:2:ckpt-step-4"]
+    wire.on("DELETE", "/brain/v1/documents/doc_1", deleting | {"adapters": family}, 202)
+    blocked = [line for line in run(wire, "delete", "doc_1").output.splitlines() if line.startswith("blocked")]
+    assert [("retrain" in line) for line in blocked] == [True, False, True]
     wire.on("DELETE", "/brain/v1/documents/doc_1", deleting | {"adapters": "pending"}, 202)
     assert "could not be blocked yet" in run(wire, "delete", "doc_1").output
     assert isinstance(run(wire, "delete", "leave.md").exception, NotFoundError)

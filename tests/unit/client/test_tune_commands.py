@@ -167,6 +167,25 @@ def test_a_check_shows_findings_with_their_lines_and_what_it_would_take(wire: Wi
     assert "skip_dry_run" not in wire.body()
 
 
+def test_faults_that_many_lines_share_are_one_finding(wire: Wire) -> None:
+    faults = [
+        {
+            "code": "row_missing",
+            "severity": "error",
+            "message": f"line {line}, messages: is missing.",
+            "lines": [line],
+            "numbers": {},
+        }
+        for line in (1, 2, 3, 7)
+    ]
+    other = faults[0] | {"message": "line 5, messages: is an object; it must be an array.", "lines": [5]}
+    wire.on("POST", "/brain/v1/tuning/check", {"trainable": False, "report": REPORT | {"findings": [*faults, other]}})
+    shown = run(wire, "tune", "check", "file-1").output
+    assert shown.count("row_missing") == 2
+    assert "1–3, 7" in shown
+    assert "messages: is missing." in shown
+
+
 def test_a_job_is_watched_until_it_ends(wire: Wire) -> None:
     running = {"train_loss": 1.25, "valid_loss": 1.5, "tokens_per_s": 104.2}
     states = iter(

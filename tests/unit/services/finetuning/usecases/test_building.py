@@ -284,6 +284,12 @@ async def test_files_are_kept_for_fine_tuning_under_the_name_of_the_dataset(buil
     assert none.held_out_file == ""
 
 
+async def test_a_file_without_a_good_row_says_what_is_wrong_with_it(build: Builder) -> None:
+    file = build.files.put(b'{"prompt": "Who leads?", "completion": 7}\n', filename="rows.jsonl")
+    with pytest.raises(InvalidInput, match=r"No row of import could be made \(faults 1\)\. .*line 1"):
+        await build("import", file_id=file, collection_ids=())
+
+
 async def test_progress_goes_forward(build: Builder) -> None:
     build.company.add(*(document(made.key, made.text) for made in generate(7, 12)))
     await build("raft")

@@ -64,6 +64,14 @@ async def test_who_moved_an_alias_is_answered_when_the_engine_has_heard_of_it(ro
     assert room.engine.asked == ["support"] * 3
 
 
+async def test_a_checkpoint_passes_the_gate_by_the_loss_at_its_own_step(room: Room) -> None:
+    await losses(room, "ftjob-1", 2.0, 2.5, 1.0)
+    await room.publish("ft:one:ckpt-step-1", job_id="ftjob-1", step=1)
+    refused = await room.promotions.promote(MARA, NewPromotion("support", "ft:one:ckpt-step-1"))
+    assert refused.state is PromotionState.REFUSED
+    assert "2.0000 → 2.5000" in refused.history[-1].reason
+
+
 async def test_a_canary_that_pleases_takes_over(room: Room) -> None:
     await promoted(room, "support", "ft:old")
     await room.publish("ft:new")

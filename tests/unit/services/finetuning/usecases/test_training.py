@@ -301,6 +301,13 @@ async def test_checkpoints_have_the_names_that_are_served_and_openais_metrics(be
     assert [(one.checkpoint.step, one.model) for one in found] == [(TOTAL, name), (4, f"{name}:ckpt-step-4")]
     assert not more
     assert {one.model for one in found} == set(await bench.adapters())
+    state = await bench.room.ledger.adapter("acme", f"{name}:ckpt-step-4")
+    assert state is not None
+    assert (state.step, state.metrics) == (4, {"train_loss": 0.5})
+    # They are states of one version; the suffix's next job makes the next one.
+    assert {one.number for one in await bench.room.ledger.adapters_of_job("acme", "ftjob-0123456789ab")} == {1}
+    async with bench.room.ledger.change() as change:
+        assert await change.next_version("acme", "hr") == 2
     assert [set(one.checkpoint.metrics) for one in found] == [{"train_loss"}] * 2
     assert "loss" not in (await bench.now()).metrics
 
