@@ -21,7 +21,7 @@ from services.local.child import child_stack
 DOCUMENTS: Final = 20
 SEEDS: Final = (1, 2, 3)
 # Few facts need many passes and a high rate: a fact is an arbitrary pair, and nothing else teaches it.
-SETTINGS: Final = {"stage": "supervised", "n_epochs": 12, "batch_size": 4, "learning_rate_multiplier": 5}
+SETTINGS: Final = {"stage": "supervised", "n_epochs": 8, "batch_size": 4}
 
 
 def main() -> int:

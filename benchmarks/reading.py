@@ -26,7 +26,7 @@ DOCUMENTS: Final = 150
 TRAINED_ROWS: Final = 120
 LEAST_QUESTIONS: Final = 100
 SEEDS: Final = (1, 2, 3)
-SETTINGS: Final = {"stage": "raft", "n_epochs": 1, "batch_size": 4, "learning_rate_multiplier": 2}
+SETTINGS: Final = {"stage": "raft", "n_epochs": 1, "batch_size": 4}
 
 
 def main() -> int:
