@@ -214,6 +214,10 @@ class Gateway:
             form = {"purpose": (None, purpose), "file": (path.name, content)}
             return _object(self._request("POST", "/v1/files", form=form))
 
+    def file(self, file_id: str) -> str:
+        """Return the text of a kept file."""
+        return self._request("GET", f"/v1/files/{file_id}/content").text
+
     def send(
         self,
         method: str,

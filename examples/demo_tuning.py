@@ -157,7 +157,7 @@ def walk(tour: Tour, stack: ChildStack) -> None:
             "validation_file": dataset["held_out_file"],
             "suffix": "reading",
             "seed": SEED,
-            "brain": {"stage": "raft", "n_epochs": 1, "batch_size": 4, "learning_rate_multiplier": 2},
+            "brain": {"stage": "raft", "n_epochs": 1, "batch_size": 4},
         }
         with tour.step("Check and estimate before a second of training is spent"):
             checked = tuning.check(body)

@@ -27,12 +27,14 @@ class BaseModel:
         folder: Its files in the Hugging Face layout.
         digest: SHA-256 over its weight files, hexadecimal.
         template_hash: SHA-256 of its chat template, hexadecimal; empty where it has none.
+        width: Numbers in its hidden states.
     """
 
     name: str
     folder: Path
     digest: str
     template_hash: str
+    width: int
 
 
 def user_cache() -> Path:
@@ -61,7 +63,7 @@ async def open_model(model: str, *, cache: Path, served_name: str = "") -> BaseM
     """
     folder = await packaged_model(cache) if model == PACKAGED else await asyncio.to_thread(_folder, model)
     digest = await asyncio.to_thread(base_digest, folder)
-    return BaseModel(served_name or base_name(model), folder, digest, template_hash(folder))
+    return BaseModel(served_name or base_name(model), folder, digest, template_hash(folder), _width(folder))
 
 
 def base_digest(folder: Path) -> str:
@@ -87,6 +89,20 @@ def template_hash(folder: Path) -> str:
     config = folder / "tokenizer_config.json"
     template = json.loads(config.read_bytes()).get("chat_template") if config.is_file() else None
     return hashlib.sha256(json.dumps(template).encode()).hexdigest() if template else ""
+
+
+def _width(folder: Path) -> int:
+    """Return the hidden size that a folder's configuration gives; models of several parts keep that of their text apart.
+
+    Raises:
+        InvalidInput: It gives none.
+    """
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes()) if path.is_file() else {}
+    width = config.get("text_config", config).get("hidden_size")
+    if not isinstance(width, int) or width < 1:
+        raise InvalidInput(f"model: {folder.name!r} has no config.json that gives a hidden_size.", param="model")
+    return width
 
 
 def _folder(model: str) -> Path:

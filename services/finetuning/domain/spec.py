@@ -123,11 +123,12 @@ class TrainingSpec:
                 "constitution: RLAIF needs to be told in words what a good answer is.", param="brain.constitution"
             )
 
-    def settings(self, *, rows: int, seed: int, start: LoraShape | None, max_rank: int) -> TrainingSettings:
+    def settings(self, *, rows: int, width: int, seed: int, start: LoraShape | None, max_rank: int) -> TrainingSettings:
         """Return how to train, with everything chosen; a spec that was `chosen` gives the same settings again.
 
         Args:
             rows: Rows of the training file.
+            width: Hidden size of the base model.
             seed: Seed of everything that is drawn.
             start: Shape of the adapter that is trained on; None for a new one.
             max_rank: Largest rank that the engine serves; 0 where it does not say.
@@ -155,8 +156,9 @@ class TrainingSpec:
             samples_per_prompt=self.samples_per_prompt or 0,
             max_completion_tokens=self.max_completion_tokens or 0,
         )
-        limit = {"max_rank": max_rank} if max_rank else {}
-        return resolved(self.stage, wanted, rows=rows, seed=seed, start=start, **limit)
+        if not max_rank:
+            return resolved(self.stage, wanted, rows=rows, width=width, seed=seed, start=start)
+        return resolved(self.stage, wanted, rows=rows, width=width, seed=seed, start=start, max_rank=max_rank)
 
     def chosen(self, settings: TrainingSettings) -> "TrainingSpec":
         """Return the spec with what the room chose for what was left open."""

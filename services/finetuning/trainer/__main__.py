@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 from services.chassis.errors import InvalidInput
 from services.finetuning.domain.training import TrainingPlan
@@ -12,13 +13,17 @@ from services.finetuning.domain.training_messages import Failed, FailureCode, Pa
 from services.finetuning.trainer.process import EXIT_PAUSED, PauseWish, end_with_parent, own_stdout, sender
 from services.finetuning.trainer.refusal import Refused
 
+_DRY_RUN_S: Final = 20.0
+
 
 def main() -> int:
     """Carry out the plan and return the exit code: 0 done, 75 paused, 1 failed."""
     parser = argparse.ArgumentParser(prog="python -m services.finetuning.trainer", description=__doc__)
     parser.add_argument("plan", type=Path, help="the plan, JSON")
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from")
-    parser.add_argument("--dry-run", type=float, metavar="SECONDS", help="measure a few steps instead, for so long")
+    parser.add_argument(
+        "--dry-run", type=float, nargs="?", const=_DRY_RUN_S, metavar="SECONDS", help="measure a few steps instead"
+    )
     parser.add_argument("--nice", type=int, default=0, help="how much to stand back for other processes")
     parser.add_argument("--parent", type=int, default=0, help="process whose end ends this one")
     arguments = parser.parse_args()

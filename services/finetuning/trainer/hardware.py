@@ -14,9 +14,11 @@ __all__ = ["Hardware", "hardware_for"]
 # Up to this length, attention written out as two products is up to twice as fast on a CPU as the fused kernel, whose
 # backward pass in bf16 is slow; beyond it, the whole matrix of scores costs too much memory and time.
 _WRITTEN_OUT_TOKENS: Final = 512
-# Tokens in one forward pass: enough to keep the units busy, few enough for the activations to fit.
-_PASS_TOKENS_CPU: Final = 1024
-_PASS_TOKENS_CUDA: Final = 16_384
+# Tokens in one forward pass: of typical rows, enough to keep the units busy; of the longest, few enough for the
+# activations to fit (about a megabyte a token for a model of 135 million parameters).
+_BUSY_TOKENS: Final = 1024
+_MOST_TOKENS_CPU: Final = 2048
+_MOST_TOKENS_CUDA: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,21 @@ class Hardware:
         """Return the attention implementation for rows of up to `longest` tokens."""
         return "eager" if not self.cuda and longest <= _WRITTEN_OUT_TOKENS else "sdpa"
 
-    def rows_at_once(self, batch: int, longest: int, *, least: int = 1) -> int:
-        """Return how many rows of a batch to take in one pass: a divisor of the batch, at least `least` where it can be."""
-        room = (_PASS_TOKENS_CUDA if self.cuda else _PASS_TOKENS_CPU) // max(1, longest)
-        fitting = [size for size in range(1, batch + 1) if batch % size == 0 and size <= max(room, least)]
-        return fitting[-1]
+    def rows_at_once(self, batch: int, typical: float, longest: int, *, least: int = 1) -> int:
+        """Return how many rows of a batch to take in one pass, so that passes of equal size make up the batch.
+
+        Args:
+            batch: Rows in one step.
+            typical: Mean tokens of a row.
+            longest: Tokens of the longest row.
+            least: Rows that should pass together, whatever they take.
+        """
+        fit = (_MOST_TOKENS_CUDA if self.cuda else _MOST_TOKENS_CPU) // longest
+        if not self.cuda:
+            fit = min(fit, round(_BUSY_TOKENS / typical))
+        parts = [size for size in range(1, batch + 1) if batch % size == 0]
+        chosen = max(size for size in parts if size <= max(fit, 1))
+        return max(chosen, min(size for size in parts if size >= min(least, batch)))
 
 
 def hardware_for(plan: TrainingPlan) -> Hardware:

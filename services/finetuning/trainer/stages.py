@@ -47,8 +47,6 @@ __all__ = ["build"]
 _MOST_WEIGHT: Final = 10.0
 # KTO estimates its divergence from the rows that pass together.
 _KTO_AT_ONCE: Final = 4
-# Rows are evaluated in passes of so many; their padding is not trained on.
-_EVAL_AT_ONCE: Final = 4
 
 
 class _Prepared(Loop):
@@ -206,7 +204,7 @@ def _rlhf(
     # A batch that is not full is not taken: with fewer prompts than a batch, none would be.
     prompts = min(settings.batch_size, len(rows))
     common = _common(session, hardware, rows)
-    at_once = hardware.rows_at_once(prompts * samples, rows.counts.longest)
+    at_once = hardware.rows_at_once(prompts * samples, sum(rows.lengths) / len(rows), rows.counts.longest)
     common |= {
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": prompts * samples // at_once,
@@ -246,12 +244,14 @@ def _common(
         least: Rows that should pass together.
     """
     plan, settings = session.plan, session.plan.settings
-    at_once = hardware.rows_at_once(settings.batch_size, answers * rows.counts.longest, least=least)
+    typical = answers * sum(rows.lengths) / len(rows)
+    at_once = hardware.rows_at_once(settings.batch_size, typical, answers * rows.counts.longest, least=least)
     return {
         "output_dir": str(plan.work / "unused"),
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": settings.batch_size // at_once,
-        "per_device_eval_batch_size": min(_EVAL_AT_ONCE, max(at_once, 1)) if answers == 1 else max(2, at_once),
+        # Kto compares rows in evaluations too.
+        "per_device_eval_batch_size": max(answers, at_once),
         "num_train_epochs": settings.n_epochs,
         "max_steps": _most_steps(settings.max_steps, settings.n_epochs, -(-len(rows) // settings.batch_size)),
         "learning_rate": settings.learning_rate,

@@ -75,7 +75,7 @@ class Prepare:
         if job.parent:
             parent = await self._usable(job.tenant, job.parent)
             start = _shape(await self._blobs.get(parent.config_key))
-        return spec.settings(rows=rows, seed=job.seed, start=start, max_rank=limits.max_rank)
+        return spec.settings(rows=rows, width=self._base.width, seed=job.seed, start=start, max_rank=limits.max_rank)
 
     async def plan(
         self, job: TuningJob, settings: TrainingSettings, limits: EngineLimits, rows: Rows, folder: Path

@@ -185,7 +185,7 @@ def new_bench(room: Room, tmp_path: Path) -> Bench:
     """Return the parts, joined."""
     files, readers, trainer = MemoryFiles(), Readers({"doc_1": ("group:staff",)}), ScriptedTrainer([well])
     archives = Archives(blobs=room.blobs)
-    base = BaseModel(BASE, tmp_path / "base", "b" * 64, "t" * 64)
+    base = BaseModel(BASE, tmp_path / "base", "b" * 64, "t" * 64, 576)
     complete = Complete(
         ledger=room.ledger,
         publish=Publish(

@@ -7,8 +7,8 @@ from services.finetuning.domain.training import LoraShape, Stage, TrainingSettin
 from services.finetuning.domain.training_defaults import WantedLora, WantedTraining, resolved
 
 
-def chosen(stage: Stage = Stage.SUPERVISED, rows: int = 400, **wanted: object) -> TrainingSettings:
-    return resolved(stage, WantedTraining(**wanted), rows=rows, seed=5)  # type: ignore[arg-type]
+def chosen(stage: Stage = Stage.SUPERVISED, rows: int = 400, width: int = 576, **wanted: object) -> TrainingSettings:
+    return resolved(stage, WantedTraining(**wanted), rows=rows, width=width, seed=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stage", list(Stage))
@@ -45,6 +45,13 @@ def test_the_multiplier_is_a_factor_on_the_stages_own_rate() -> None:
     assert chosen(Stage.DPO).learning_rate < chosen(Stage.SUPERVISED).learning_rate
 
 
+def test_narrow_models_learn_at_higher_rates() -> None:
+    rates = [chosen(width=width).learning_rate for width in (4096, 2048, 576)]
+    assert rates == sorted(rates)
+    assert rates[0] == pytest.approx(3e-4)
+    assert rates[2] == pytest.approx(1.37e-3, rel=0.01)
+
+
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf"), 2000.0])
 def test_a_multiplier_that_is_no_factor_is_refused(factor: float) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -64,16 +71,16 @@ def test_an_epoch_of_few_rows_still_has_steps() -> None:
 
 def test_a_rank_beyond_the_engines_is_refused() -> None:
     with pytest.raises(InvalidInput, match="1 to 16") as caught:
-        resolved(Stage.DPO, WantedTraining(lora=WantedLora(rank=32)), rows=10, seed=0, max_rank=16)
+        resolved(Stage.DPO, WantedTraining(lora=WantedLora(rank=32)), rows=10, width=576, seed=0, max_rank=16)
     assert caught.value.param == "lora.rank"
 
 
 def test_a_chain_keeps_the_shape_of_its_adapter() -> None:
     start = LoraShape(8, 16.0, 0.0, ("q_proj", "v_proj"), rank_stabilised=True)
-    settings = resolved(Stage.DPO, WantedTraining(), rows=100, seed=0, start=start)
+    settings = resolved(Stage.DPO, WantedTraining(), rows=100, width=576, seed=0, start=start)
     assert settings.lora == start
     same = WantedLora(rank=8, alpha=16.0, target_modules=("v_proj", "q_proj"), rank_stabilised=True)
-    assert resolved(Stage.DPO, WantedTraining(lora=same), rows=100, seed=0, start=start).lora == start
+    assert resolved(Stage.DPO, WantedTraining(lora=same), rows=100, width=576, seed=0, start=start).lora == start
 
 
 @pytest.mark.parametrize(
@@ -88,5 +95,5 @@ def test_a_chain_keeps_the_shape_of_its_adapter() -> None:
 def test_a_chain_cannot_change_the_shape_of_its_adapter(name: str, other: WantedLora) -> None:
     start = LoraShape(8, 16.0, 0.0, ("q_proj", "v_proj"), rank_stabilised=True)
     with pytest.raises(InvalidInput) as caught:
-        resolved(Stage.DPO, WantedTraining(lora=other), rows=100, seed=0, start=start)
+        resolved(Stage.DPO, WantedTraining(lora=other), rows=100, width=576, seed=0, start=start)
     assert caught.value.param == f"lora.{name}"
