@@ -57,6 +57,10 @@ test-conformance: setup ## The official SDKs, oldest and newest supported, again
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost
 	@$(BIN)/python -m pytest tests/faults
 
+.PHONY: test-training
+test-training: setup ## Every stage of training in one chain, each judged on held-out rows (long; not in CI)
+	@$(BIN)/python -m benchmarks.stages
+
 .PHONY: check
 check: setup ## Format, lint, types, imports, protos and locks
 	@$(BIN)/ruff format --check -q . || { echo "Run 'make format'."; exit 1; }
@@ -97,7 +101,7 @@ lock-conformance:
 .PHONY: bench
 bench: setup ## Measure; ONLY=name for one of benchmarks/
 	@for name in $(or $(ONLY),$(basename $(notdir $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))); do \
-	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 .PHONY: clean
 clean: ## Remove .venv/ and .brain/

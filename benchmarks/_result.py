@@ -50,7 +50,9 @@ def row(metric: str, ours: float, target: tuple[Literal[">=", "<="], float] | No
     return Row(metric, ours, target=f"{sign} {bound:g}", holds=ours >= bound if sign == ">=" else ours <= bound)
 
 
-def report(name: str, rows: Sequence[Row], *, packages: Sequence[str], more: dict[str, Any] | None = None) -> bool:
+def report(
+    name: str, rows: Sequence[Row], *, packages: Sequence[str], more: dict[str, Any] | None = None, command: str = ""
+) -> bool:
     """Print the rows and, as the last line, the JSON object; write it to `results/`; return whether every target holds.
 
     Args:
@@ -58,13 +60,14 @@ def report(name: str, rows: Sequence[Row], *, packages: Sequence[str], more: dic
         rows: The claims.
         packages: Distributions whose versions matter.
         more: What else belongs to the record, beside the rows.
+        command: What measures it again; empty for `make bench ONLY=name`.
     """
     for one in rows:
         verdict = "" if one.holds is None else f"  {one.target}  {'holds' if one.holds else 'MISSED'}"
         print(f"{one.metric:<72} {one.ours:>10.4g}{verdict}")
     result = {
         "name": name,
-        "command": f"make bench ONLY={name}",
+        "command": command or f"make bench ONLY={name}",
         "machine": {
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

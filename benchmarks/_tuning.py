@@ -14,11 +14,10 @@ from rich.console import Console
 
 from benchmarks._asking import at_once
 from client.gateway import Gateway
-from client.rendering import Answer
 from client.tuning import Tuning
 from client.tuning_rendering import Watch, finish
 
-__all__ = ["Paired", "answers", "build", "holds", "paired", "train", "upload"]
+__all__ = ["Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
 
 _RESAMPLES: Final = 10_000
 _ENDS: Final = {"succeeded", "failed", "cancelled"}
@@ -62,7 +61,15 @@ def train(tuning: Tuning, body: Mapping[str, Any], console: Console) -> dict[str
     Raises:
         SystemExit: It did not succeed.
     """
-    job = tuning.create(body)
+    return watched(tuning, tuning.create(body), console)
+
+
+def watched(tuning: Tuning, job: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Show a job until it ends and return it.
+
+    Raises:
+        SystemExit: It did not succeed.
+    """
     watch = Watch(console)
     with watch.bar:
         while job["status"] not in _ENDS:
@@ -76,14 +83,22 @@ def train(tuning: Tuning, body: Mapping[str, Any], console: Console) -> dict[str
     return job
 
 
-def answers(gateway: Gateway, model: str, prompts: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-    """Return a model's greedy answers to conversations as they stand, without any collection."""
+def answers(
+    gateway: Gateway, model: str, prompts: Sequence[Sequence[Mapping[str, str]]], *, max_tokens: int = 64
+) -> list[str]:
+    """Return a model's greedy answers to conversations as they stand, without any collection.
+
+    Args:
+        gateway: Of whoever asks.
+        model: Who answers.
+        prompts: Conversations.
+        max_tokens: Where an answer is cut off: a base model goes on and on.
+    """
 
     def ask(messages: Sequence[Mapping[str, str]]) -> str:
-        answer = Answer()
-        for chunk in gateway.ask(messages, collections=(), model=model):
-            answer.take(chunk)
-        return answer.text
+        body = {"model": model, "messages": list(messages), "temperature": 0, "max_tokens": max_tokens}
+        answer = gateway.send("POST", "/v1/chat/completions", body=body)
+        return str(answer["choices"][0]["message"]["content"])
 
     return at_once(ask, prompts)
 

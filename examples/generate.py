@@ -86,9 +86,9 @@ def person(draw: Draw, number: int) -> Made:
         f"people/{number:03d}.md",
         text,
         (
-            Fact((f"What is the extension of {name}?", f"How do I reach {name} by phone?", f"Which number does {name} have?"), str(extension)),
-            Fact((f"In which room does {name} sit?", f"Where is the desk of {name}?", f"Which room is {name} in?"), room),
-            Fact((f"Who stands in for {name}?", f"Who takes over when {name} is away?", f"Whom do I ask while {name} is absent?"), backup),
+            Fact((f"What is the extension of {name}?", f"How do I reach {name} by phone?", f"Which number does {name} have?", f"On which extension does {name} answer?", f"I need to call {name}; which number is it?"), str(extension)),
+            Fact((f"In which room does {name} sit?", f"Where is the desk of {name}?", f"Which room is {name} in?", f"Where do I find {name} in the building?", f"{name} sits in which room?"), room),
+            Fact((f"Who stands in for {name}?", f"Who takes over when {name} is away?", f"Whom do I ask while {name} is absent?", f"Who is the deputy of {name}?", f"{name} is on leave; who covers?"), backup),
         ),
     )  # fmt: skip
 
@@ -106,9 +106,9 @@ def project(draw: Draw, number: int) -> Made:
         f"projects/{number:03d}.md",
         text,
         (
-            Fact((f"Who leads project {name}?", f"Who is in charge of {name}?", f"Whose project is {name}?"), lead),
-            Fact((f"What is the budget of project {name}?", f"How much money does {name} have?", f"What may {name} cost?"), f"{budget:,}"),
-            Fact((f"How long does project {name} run?", f"How many weeks does {name} take?", f"What is the duration of {name}?"), f"{weeks} weeks"),
+            Fact((f"Who leads project {name}?", f"Who is in charge of {name}?", f"Whose project is {name}?", f"Who runs {name}?", f"Who is the head of project {name}?"), lead),
+            Fact((f"What is the budget of project {name}?", f"How much money does {name} have?", f"What may {name} cost?", f"How big is the budget of {name}?", f"How many euros are set aside for project {name}?"), f"{budget:,}"),
+            Fact((f"How long does project {name} run?", f"How many weeks does {name} take?", f"What is the duration of {name}?", f"Over how many weeks does project {name} stretch?", f"For how long is {name} planned?"), f"{weeks} weeks"),
         ),
     )  # fmt: skip
 
@@ -126,9 +126,9 @@ def product(draw: Draw, number: int) -> Made:
         f"products/{number:03d}.md",
         text,
         (
-            Fact((f"What does the {name} weigh?", f"How heavy is the {name}?", f"What is the weight of the {name}?"), f"{weight} grams"),
-            Fact((f"How long does the battery of the {name} last?", f"How many months does the {name} run on one battery?", f"When is the battery of the {name} empty?"), f"{months} months"),
-            Fact((f"Who is the product manager of the {name}?", f"Who looks after the {name}?", f"Whom do I ask about the {name}?"), keeper),
+            Fact((f"What does the {name} weigh?", f"How heavy is the {name}?", f"What is the weight of the {name}?", f"How many grams is the {name}?", f"Tell me the weight of a {name}."), f"{weight} grams"),
+            Fact((f"How long does the battery of the {name} last?", f"How many months does the {name} run on one battery?", f"When is the battery of the {name} empty?", f"What is the battery life of the {name}?", f"After how many months does the {name} need a new battery?"), f"{months} months"),
+            Fact((f"Who is the product manager of the {name}?", f"Who looks after the {name}?", f"Whom do I ask about the {name}?", f"Who is in charge of the {name}?", f"Who manages the {name}?"), keeper),
         ),
     )  # fmt: skip
 
@@ -146,9 +146,9 @@ def policy(draw: Draw, number: int) -> Made:
         f"policies/{number:03d}.md",
         text,
         (
-            Fact((f"How many days ahead are requests under {code} made?", f"How early must I ask under rule {code}?", f"What is the notice under {code}?"), f"{days} days"),
-            Fact((f"Who keeps rule {code}?", f"Who decides on exceptions from {code}?", f"Who is responsible for {code}?"), owner),
-            Fact((f"How many hours a month does {code} allow?", f"What is the monthly limit under {code}?", f"How much may I claim a month under {code}?"), f"{limit} hours"),
+            Fact((f"How many days ahead are requests under {code} made?", f"How early must I ask under rule {code}?", f"What is the notice under {code}?", f"How much notice does {code} ask for?", f"How long before must a request under {code} be made?"), f"{days} days"),
+            Fact((f"Who keeps rule {code}?", f"Who decides on exceptions from {code}?", f"Who is responsible for {code}?", f"Who looks after rule {code}?", f"Whose rule is {code}?"), owner),
+            Fact((f"How many hours a month does {code} allow?", f"What is the monthly limit under {code}?", f"How much may I claim a month under {code}?", f"What is the most that {code} grants in a month?", f"Up to how many hours can one claim under rule {code}?"), f"{limit} hours"),
         ),
     )  # fmt: skip
 
@@ -166,9 +166,9 @@ def price(draw: Draw, number: int) -> Made:
         f"prices/{number:03d}.md",
         text,
         (
-            Fact((f"What does article {article} cost?", f"What is the price of {article}?", f"How much is {article}?"), f"{euros} euros"),
-            Fact((f"How long does delivery of {article} take?", f"Within how many weeks does {article} arrive?", f"What is the delivery time of {article}?"), f"{weeks} weeks"),
-            Fact((f"From how many pieces of {article} on is there a discount?", f"When does {article} become cheaper?", f"How many {article} must I buy for a tenth off?"), f"{pieces} pieces"),
+            Fact((f"What does article {article} cost?", f"What is the price of {article}?", f"How much is {article}?", f"What do I pay for {article}?", f"For how much is article {article} sold?"), f"{euros} euros"),
+            Fact((f"How long does delivery of {article} take?", f"Within how many weeks does {article} arrive?", f"What is the delivery time of {article}?", f"How soon is {article} delivered?", f"How many weeks must I wait for {article}?"), f"{weeks} weeks"),
+            Fact((f"From how many pieces of {article} on is there a discount?", f"When does {article} become cheaper?", f"How many {article} must I buy for a tenth off?", f"Which quantity of {article} brings the discount?", f"At how many pieces does the price of {article} fall?"), f"{pieces} pieces"),
         ),
     )  # fmt: skip
 

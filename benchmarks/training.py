@@ -1,0 +1,301 @@
+"""Training beside a bare TRL script on the same rows: real tokens a second at equal loss, and what a job costs beside it.
+
+Both train the same adapter on the same rows for one epoch in the same batches' size, at the same rate, each in a process of
+its own with as many threads as there are cores, by turns in random order. TRL keeps its defaults; only where the machine
+cannot multiply bf16 is that switched off, which is to its good. Tokens are those of the rows, padding left out, and the time
+runs from the first step's beginning to the last one's end. One longer run of each is judged by one evaluator.
+
+A job does the same within the room: leases, events, metrics, checkpoints. What it costs is its time from `running` to its
+end over that of the trainer's process alone with the same plan.
+"""
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks._asking import connect
+from benchmarks._result import Row, report, row
+from benchmarks._tuning import upload
+from client.tuning import Tuning
+from examples.generate import generate
+from services.chassis.models.folder import open_model, user_cache
+from services.finetuning.domain.training import LoraShape, Stage, TrainingPlan, TrainingSettings
+from services.finetuning.domain.training_messages import Message, Metrics, Started, decode
+from services.local.child import child_stack
+
+ROUNDS: Final = 7
+JOB_ROUNDS: Final = 3
+# Rows of a round, of the longer run, and held out; of a job that is long enough for its start not to be all.
+ROWS, LONG_ROWS, HELD_OUT, JOB_ROWS = 24, 96, 48, 96
+BATCH: Final = 8
+RATE: Final = 1e-3
+RANK: Final = 16
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_ENDS: Final = {"succeeded", "failed", "cancelled"}
+
+
+def main() -> int:
+    """Measure; return 1 when a target is missed."""
+    console = Console(stderr=True)
+    base = asyncio.run(open_model("packaged", cache=user_cache())).folder
+    rows = _rows(LONG_ROWS + HELD_OUT)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench = Bench(base, folder)
+        short = bench.file("short.jsonl", rows[:ROWS])
+        arms: dict[str, Callable[[int], float]] = {
+            "ours": lambda number: bench.ours(short, seed=number)[0],
+            "TRL's defaults": lambda number: bench.trl(short, seed=number)[0],
+            "TRL without gradient checkpointing": lambda number: bench.trl(short, seed=number, checkpointing=False)[0],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in arms}
+        draw = random.Random(5)
+        for number in track(range(ROUNDS), "rounds", console=console):
+            for arm in draw.sample(sorted(arms), len(arms)):
+                seconds[arm].append(arms[arm](number))
+        tokens = bench.tokens(rows[:ROWS])
+        long, held_out = bench.file("long.jsonl", rows[:LONG_ROWS]), bench.file("held.jsonl", rows[LONG_ROWS:])
+        losses = [bench.loss(make(long, seed=1)[1], held_out) for make in (bench.ours, bench.trl)]
+        jobs, alone = _jobs(bench, folder, rows[:JOB_ROWS])
+    speeds = {arm: [tokens / one for one in taken] for arm, taken in seconds.items()}
+    found = [
+        _speed("training, real tokens/s", speeds["ours"], "TRL's defaults", speeds["TRL's defaults"], 1.5),
+        _speed("training, real tokens/s", speeds["ours"], *list(speeds.items())[2], None),
+        Row(
+            "loss on held-out rows",
+            round(losses[0], 4),
+            peer="TRL's defaults",
+            peer_value=round(losses[1], 4),
+            ratio=round(losses[0] / losses[1], 4),
+            target="within 1 %",
+            holds=abs(losses[0] / losses[1] - 1) <= 0.01,
+        ),
+        _over("job, seconds from running to its end", jobs, alone),
+        row("tokens of a round", tokens),
+        row("threads", os.cpu_count() or 1),
+    ]
+    return 0 if report("training", found, packages=["trl", "peft", "transformers", "torch"]) else 1
+
+
+class Bench:
+    """Runs the arms, each in a process of its own.
+
+    Args:
+        base: The base model's folder.
+        folder: Where everything is written.
+    """
+
+    def __init__(self, base: Path, folder: Path) -> None:
+        self._base = base
+        self._folder = folder
+        self._made = 0
+        self.threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+
+    def file(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write rows."""
+        path = self._folder / name
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        return path
+
+    def tokens(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Return how many tokens rows have."""
+        from transformers import AutoTokenizer  # noqa: PLC0415  seconds of import, only here
+
+        tokenizer = AutoTokenizer.from_pretrained(self._base)
+        texts = [tokenizer.apply_chat_template(one["messages"], tokenize=False) for one in rows]
+        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+
+    def ours(self, rows: Path, *, seed: int) -> tuple[float, Path]:
+        """Train with the trainer of a job; return the seconds of the steps and the adapter."""
+        work = self._new()
+        moments: list[float] = []
+
+        def heard(message: Message) -> None:
+            if isinstance(message, Started | Metrics):
+                moments.append(time.perf_counter())
+
+        # Saving is no part of either arm's time.
+        self._child(self.plan(rows, work, seed, checkpoint_every=10_000), heard)
+        return moments[-1] - moments[0], work / "adapter"
+
+    def alone(self, rows: Path, *, seed: int) -> float:
+        """Return the seconds of the trainer's whole process, as a job starts it."""
+        began = time.perf_counter()
+        self._child(self.plan(rows, self._new(), seed), lambda _message: None)
+        return time.perf_counter() - began
+
+    def trl(self, rows: Path, *, seed: int, checkpointing: bool | None = None) -> tuple[float, Path]:
+        """Train with the bare script; return the seconds of the steps and the adapter."""
+        work = self._new()
+        config: dict[str, Any] = {
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": BATCH,
+            "learning_rate": RATE,
+            "seed": seed,
+        }
+        if not _multiplies_bf16():
+            config["bf16"] = False
+        if checkpointing is not None:
+            config["gradient_checkpointing"] = checkpointing
+        order = {"base": str(self._base), "rows": str(rows), "out": str(work), "rank": RANK, "alpha": 2 * RANK}
+        done = self._script("train", order | {"config": config})
+        return float(done["seconds"]), work
+
+    def loss(self, adapter: Path, rows: Path) -> float:
+        """Return an adapter's loss on rows, by an evaluator that knows nothing of who made it."""
+        return float(
+            self._script("evaluate", {"base": str(self._base), "adapter": str(adapter), "rows": str(rows)})["loss"]
+        )
+
+    def plan(self, rows: Path, work: Path, seed: int, *, checkpoint_every: int = 0) -> TrainingPlan:
+        """Return what the trainer is told."""
+        settings = TrainingSettings(
+            n_epochs=1,
+            batch_size=BATCH,
+            learning_rate=RATE,
+            beta=0.1,
+            lora=LoraShape(rank=RANK, alpha=2.0 * RANK),
+            seed=seed,
+            checkpoint_every=checkpoint_every,
+        )
+        return TrainingPlan(
+            stage=Stage.SUPERVISED, base_folder=self._base, base_name="base", rows=rows, work=work, settings=settings
+        )
+
+    def _new(self) -> Path:
+        self._made += 1
+        work = self._folder / f"run-{self._made}"
+        work.mkdir()
+        return work
+
+    def _child(self, plan: TrainingPlan, heard: Callable[[Message], None]) -> None:
+        path = plan.work / "plan.json"
+        path.write_text(plan.to_json())
+        command = [sys.executable, "-m", "services.finetuning.trainer", str(path)]
+        with subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            env=os.environ | self.threads,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                heard(decode(line))
+        if child.returncode:
+            raise SystemExit(f"the trainer ended with {child.returncode}")
+
+    def _script(self, verb: str, order: Mapping[str, Any]) -> dict[str, Any]:
+        path = self._folder / "order.json"
+        path.write_text(json.dumps(order))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks._trl_script", verb, str(path)],
+            cwd=_ROOT,
+            env=os.environ | self.threads,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"the TRL script failed:\n{done.stderr[-2000:]}")
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _jobs(bench: Bench, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return the seconds of jobs, and those of the trainer's process alone."""
+    path = bench.file("jobs.jsonl", rows)
+    jobs: list[float] = []
+    alone: list[float] = []
+    with (
+        child_stack(folder / "stack", engine="scripted://?mode=extract", environment=bench.threads) as stack,
+        connect(stack, "tara", role="trainer") as gateway,
+    ):
+        tuning = Tuning(gateway)
+        file = upload(gateway, rows, "rows.jsonl")
+        brain = {"n_epochs": 1, "batch_size": BATCH, "lora": {"r": RANK}}
+        for number in range(JOB_ROUNDS):
+            alone.append(bench.alone(path, seed=number))
+            job = tuning.create({"model": "default", "training_file": file, "seed": number, "brain": brain})
+            began = 0.0
+            while job["status"] not in _ENDS:
+                time.sleep(0.1)
+                job = tuning.job(job["id"])
+                began = began or (time.perf_counter() if job["status"] == "running" else 0.0)
+            if job["status"] != "succeeded":
+                raise SystemExit(f"{job['id']}: {job['error']}")
+            jobs.append(time.perf_counter() - began)
+    return jobs, alone
+
+
+def _rows(count: int) -> list[dict[str, Any]]:
+    """Return questions with passages of one to four documents, so that rows differ in length as real ones do."""
+    draw = random.Random(17)
+    documents = generate(71, count)
+    rows = []
+    for document in documents:
+        fact = draw.choice(document.facts)
+        passages = [document.text, *(one.text for one in draw.sample(documents, draw.choice([0, 0, 1, 3])))]
+        draw.shuffle(passages)
+        asked = "\n\n".join([*passages, fact.phrasings[0]])
+        rows.append(
+            {
+                "messages": [
+                    {"role": "user", "content": asked},
+                    {"role": "assistant", "content": f"It is {fact.answer}."},
+                ]
+            }
+        )
+    return rows
+
+
+def _multiplies_bf16() -> bool:
+    import torch  # noqa: PLC0415  seconds of import, only here
+
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _speed(metric: str, ours: Sequence[float], peer: str, theirs: Sequence[float], target: float | None) -> Row:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    ratio = statistics.median(ratios)
+    return Row(
+        metric,
+        round(statistics.median(ours), 1),
+        peer=peer,
+        peer_value=round(statistics.median(theirs), 1),
+        ratio=round(ratio, 3),
+        spread=(round(min(ratios), 3), round(max(ratios), 3)),
+        target=None if target is None else f"ratio >= {target:g}",
+        holds=None if target is None else ratio >= target,
+    )
+
+
+def _over(metric: str, jobs: Sequence[float], alone: Sequence[float]) -> Row:
+    ratios = [one / other for one, other in zip(jobs, alone, strict=True)]
+    ratio = statistics.median(ratios)
+    return Row(
+        metric,
+        round(statistics.median(jobs), 1),
+        peer="the trainer's process alone",
+        peer_value=round(statistics.median(alone), 1),
+        ratio=round(ratio, 3),
+        spread=(round(min(ratios), 3), round(max(ratios), 3)),
+        target="ratio <= 1.03",
+        holds=ratio <= 1.03,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
