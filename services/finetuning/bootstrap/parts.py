@@ -215,7 +215,13 @@ def join_usecases(
         now=now,
     )
     registry = Registry(
-        ledger=ledger, blobs=stores.blobs, serving=engine, promotions=promotions, metrics=metrics, now=now
+        ledger=ledger,
+        blobs=stores.blobs,
+        serving=engine,
+        promotions=promotions,
+        await_engine=await_engine,
+        metrics=metrics,
+        now=now,
     )
     retrain = Retrain(ledger=ledger, jobs=jobs, files=files, read_rows=read_rows, delegation=delegation, now=now)
     return UseCases(

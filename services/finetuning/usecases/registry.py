@@ -15,6 +15,7 @@ from services.finetuning.ports.serving import Serving
 from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.lookup import known_adapter, owned_adapter, usable
 from services.finetuning.usecases.promoting import Promotions
+from services.finetuning.usecases.settling import AwaitEngine
 
 __all__ = ["AdapterView", "Registry"]
 
@@ -39,6 +40,7 @@ class Registry:
         blobs: Where weights lie.
         serving: The engine that serves them.
         promotions: Ends promotions of what is blocked.
+        await_engine: Waits until the engine serves again what is accepted.
         metrics: Where blocks are counted.
         now: Seconds since 1970.
     """
@@ -50,6 +52,7 @@ class Registry:
         blobs: Blobs,
         serving: Serving,
         promotions: Promotions,
+        await_engine: AwaitEngine,
         metrics: Metrics,
         now: Callable[[], float],
     ) -> None:
@@ -57,6 +60,7 @@ class Registry:
         self._blobs = blobs
         self._serving = serving
         self._promotions = promotions
+        self._await_engine = await_engine
         self._metrics = metrics
         self._now = now
 
@@ -91,6 +95,8 @@ class Registry:
     async def accept(self, caller: Caller, name: str, reason: str) -> AdapterView:
         """Serve a blocked adapter again, although something that it saw is gone; who said so and why is recorded.
 
+        Returns when the engine serves it: whoever accepted it can ask it with the next request.
+
         Raises:
             InvalidInput: No reason was given.
             Conflict: It is not blocked.
@@ -113,6 +119,8 @@ class Registry:
             await change.put_adapter(version)
             await change.announce_adapter(version)
         _log.warning("adapter_accepted", adapter=name, by=caller.subject)
+        if why := await self._await_engine([name]):
+            _log.warning("adapter_not_served_yet", adapter=name, reason=why)
         return await self._view(version, with_sources=True)
 
     async def delete(self, caller: Caller, name: str) -> None:

@@ -143,13 +143,14 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         on_kept=lambda: None,
     )
     engine, blobs = Engine(), open_blobs("memory://")
+    await_engine = AwaitEngine(serving=engine, patience_s=0.3, alias_patience_s=0.0)
     promotions = Promotions(
         ledger=ledger,
         base_model=BASE,
         gate=Gate.VALIDATION_LOSS,
         canary_weight=0.1,
         min_judgements=5,
-        await_engine=AwaitEngine(serving=engine, patience_s=0.3, alias_patience_s=0.0),
+        await_engine=await_engine,
         metrics=metrics,
         now=lambda: next(clock),
     )
@@ -158,6 +159,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         blobs=blobs,
         serving=engine,
         promotions=promotions,
+        await_engine=await_engine,
         metrics=metrics,
         now=lambda: next(clock),
     )

@@ -54,6 +54,17 @@ async def test_blocking_reaches_the_engine_at_once_and_accepting_needs_a_reason(
         await room.registry.accept(MARA, "ft:a", "again")
 
 
+async def test_whoever_accepts_an_adapter_hears_of_it_when_the_engine_serves_it(room: Room) -> None:
+    await room.publish("ft:a")
+    await room.registry.block(MARA, "ft:a", "wrong tone")
+    room.engine.slow = 2
+    await room.registry.accept(MARA, "ft:a", "reviewed")
+    assert room.engine.asked == ["ft:a"] * 3
+    await room.registry.block(MARA, "ft:a", "wrong tone")
+    room.engine.away = True
+    assert (await room.registry.accept(MARA, "ft:a", "reviewed")).version.status is AdapterStatus.PUBLISHED
+
+
 async def test_an_engine_that_is_away_does_not_keep_an_adapter_from_being_blocked(room: Room) -> None:
     await room.publish("ft:a")
     room.engine.away = True
