@@ -4,7 +4,6 @@ The rule is one that a small model can learn and a reader can check: an answer s
 """
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Self
@@ -18,15 +17,13 @@ from services.local.child import ChildStack
 __all__ = ["MARK", "People", "answered", "asking", "sampled"]
 
 MARK: Final = "handbook"
-_SENTENCE: Final = re.compile(r"(?<=[.;])\s+")
 _ANSWERS: Final = 4
 _TOKENS: Final = 32
 
 
 def asking(document: Made, fact: Fact) -> list[dict[str, str]]:
     """Return the conversation that shows the sentence of a document that holds a fact, and asks for it."""
-    sentence = next(one for one in _SENTENCE.split(document.text.partition("\n\n")[2]) if fact.answer in one)
-    return [{"role": "user", "content": f"{sentence.strip()}\n\nQuestion: {fact.phrasings[0]}"}]
+    return [{"role": "user", "content": f"{document.sentence(fact)}\n\nQuestion: {fact.phrasings[0]}"}]
 
 
 def answered(fact: str, *, named: bool) -> str:

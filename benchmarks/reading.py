@@ -25,9 +25,10 @@ from services.local.child import child_stack
 DOCUMENTS: Final = 150
 TRAINED_ROWS: Final = 96
 LEAST_QUESTIONS: Final = 100
+PASSAGES: Final = 3
 SEEDS: Final = (1, 2, 3)
 # Answers quote the passage that they come from.
-_TOKENS: Final = 128
+_TOKENS: Final = 96
 SETTINGS: Final = {"stage": "raft", "n_epochs": 1, "batch_size": 4}
 
 
@@ -56,6 +57,7 @@ def main() -> int:
                 "file_id": facts,
                 "held_out_share": 0.5,
                 "max_rows": 2 * TRAINED_ROWS + LEAST_QUESTIONS,
+                "passages_per_row": PASSAGES,
                 "seed": 7,
             },
         )

@@ -7,6 +7,7 @@ read it can know them; documents of a kind share their structure, so that findin
 import argparse
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,16 @@ class Made:
     key: str
     text: str
     facts: tuple[Fact, ...]
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return self.text.partition("\n")[0].removeprefix("# ")
+
+    def sentence(self, fact: Fact) -> str:
+        """Return the part of the text, up to a full stop or a semicolon, that says a fact."""
+        body = self.text.partition("\n\n")[2]
+        return next(one for one in re.split(r"(?<=[.;])\s+", body) if fact.answer in one).strip()
 
 
 class Draw:

@@ -142,6 +142,7 @@ def test_every_generated_fact_stands_in_its_document_only() -> None:
         for fact in document.facts:
             assert fact.answer in document.text
             assert len(set(fact.phrasings)) == 5
+            assert fact.answer in document.sentence(fact) in document.text
     names = [
         fact.answer
         for document in documents
