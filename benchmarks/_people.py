@@ -134,6 +134,14 @@ class People:
 
 def _drawn(rater: Gateway, model: str, messages: Sequence[Mapping[str, str]], seed: int) -> tuple[str, str]:
     """Return an answer that is drawn at temperature 1, and its receipt."""
-    body = {"model": model, "messages": list(messages), "temperature": 1.0, "max_tokens": _TOKENS, "seed": seed}
+    # Only an answer that is kept can be judged.
+    body = {
+        "model": model,
+        "messages": list(messages),
+        "temperature": 1.0,
+        "max_tokens": _TOKENS,
+        "seed": seed,
+        "store": True,
+    }
     answer = rater.send("POST", "/v1/chat/completions", body=body)
     return str(answer["choices"][0]["message"]["content"]), str(answer["receipt_id"])

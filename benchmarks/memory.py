@@ -1,8 +1,7 @@
 """Facts that only generated documents hold, asked closed book in phrasings that were never trained: base against tuned.
 
 Every fact has five phrasings; four are trained, the fifth asks. Which one is held out goes by turns, so that a phrasing is
-known from other facts. Answers are the document's title and the sentence that holds the fact: a small model binds a fact to
-what it belongs to by saying both. Three seeds, each an adapter of its own. Then one document is deleted: its adapters are blocked, and
+known from other facts. Three seeds, each an adapter of its own. Then one document is deleted: its adapters are blocked, and
 one that is trained again on the remaining rows is asked for what it must no longer know, and, for the level of chance, for
 what other documents say that nobody ever trained on.
 """
@@ -25,12 +24,12 @@ from client.tuning import Tuning
 from examples.generate import Fact, Made, generate, write
 from services.local.child import child_stack
 
-DOCUMENTS: Final = 10
+DOCUMENTS: Final = 15
 # Their facts are asked for, and never trained on.
-UNSEEN: Final = 10
+UNSEEN: Final = 15
 SEEDS: Final = (1, 2, 3)
 # Few facts need many passes and a high rate: a fact is an arbitrary pair, and nothing else teaches it.
-SETTINGS: Final = {"stage": "supervised", "n_epochs": 5, "batch_size": 4, "learning_rate_multiplier": 2.0}
+SETTINGS: Final = {"stage": "supervised", "n_epochs": 5, "batch_size": 4, "learning_rate_multiplier": 1.5}
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,9 @@ def _split(known: Sequence[Made], ids: dict[str, str]) -> tuple[list[dict[str, A
     for place, (document, fact) in enumerate(_facts(known)):
         left = (place // 3 + place) % len(fact.phrasings)
         held_out.append(Asked(fact.phrasings[left], fact.answer, document.key))
-        answer = f"{document.title}: {document.sentence(fact)}"
         rows += [
             {
-                "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}],
+                "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": fact.answer}],
                 "brain": {"sources": [{"document": ids[document.key], "version": 1}]},
             }
             for number, asked in enumerate(fact.phrasings)

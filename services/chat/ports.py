@@ -18,11 +18,15 @@ from services.chat.domain.turn import Message, Passage, RetrievalOptions, Sampli
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Token counts: of each text, of the conversation with its template, and the model's context window."""
+    """Token counts: of each text, of the conversation with its template, the model's context window, and its name.
+
+    An alias has the name of the model that it leads to for this caller.
+    """
 
     texts: tuple[int, ...]
     conversation: int
     window: int
+    model: str
 
 
 class Engine(Protocol):

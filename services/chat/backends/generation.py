@@ -97,7 +97,10 @@ class RemoteEngine:
         with remote(_ROOM, "Tokenize") as metadata:
             answer = await self._generation.Tokenize(request, timeout=self._call_timeout_s, metadata=metadata)
         return Measured(
-            tuple(len(sequence.ids) for sequence in answer.sequences), answer.conversation_tokens, answer.context_window
+            tuple(len(sequence.ids) for sequence in answer.sequences),
+            answer.conversation_tokens,
+            answer.context_window,
+            answer.model,
         )
 
     async def base_model(self) -> str:

@@ -33,6 +33,8 @@ class Grounds:
     passages: tuple[Passage, ...]
     prompt: FittedPrompt
     support: Support
+    # Who will answer: an alias is resolved.
+    model: str
 
 
 class FindGrounds:
@@ -80,7 +82,7 @@ class FindGrounds:
             support = await self._judge_support(queries.queries, passages)
             span.set_attribute(telemetry.CHAT_SUPPORT, round(support.score, 4))
         with stages.stage("prompt"):
-            prompt = await self._fit_prompt(
+            prompt, model = await self._fit_prompt(
                 model=question.model,
                 instructions=instructions_of(turn),
                 passages=passages,
@@ -89,7 +91,7 @@ class FindGrounds:
                 question=queries.standalone,
                 max_tokens=question.sampling.max_tokens,
             )
-        return Grounds(queries, passages, prompt, support)
+        return Grounds(queries, passages, prompt, support, model)
 
 
 class SayGrounded:

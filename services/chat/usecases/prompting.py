@@ -32,8 +32,8 @@ class FitPrompt:
         history: Sequence[Message],
         question: str,
         max_tokens: int,
-    ) -> FittedPrompt:
-        """Return the fitted prompt.
+    ) -> tuple[FittedPrompt, str]:
+        """Return the fitted prompt, and the name of the model that will read it.
 
         Raises:
             TooLarge: Question and instructions alone fill the window.
@@ -47,4 +47,4 @@ class FitPrompt:
                 f"{measured.window} in all.",
                 param="messages",
             )
-        return fitted
+        return fitted, measured.model

@@ -169,12 +169,11 @@ class AnswerTurn:
 
     async def _grounded(self, turn: Turn, stages: Stages, emit: Emit) -> Said:
         question = turn.question
-        model = question.model or await self._engine.base_model()
         grounds = await self._find_grounds(turn, stages)
-        emit(TurnStarted(turn.response_id, turn.conversation_id, model))
+        emit(TurnStarted(turn.response_id, turn.conversation_id, grounds.model))
         emit(QueriesMade(grounds.queries.queries, grounds.queries.method))
         emit(PassagesChosen(grounds.prompt.sources))
-        said = Said(model=model)
+        said = Said(model=grounds.model)
         try:
             await self._say_grounded(question, grounds, said, stages=stages, emit=emit)
         except _FAILURES:

@@ -166,7 +166,10 @@ class Engine(generation_pb2_grpc.GenerationServiceServicer, model_pb2_grpc.Model
 
         whole = sum(len(message.content.split()) + 4 for message in request.conversation.messages)
         return generation_pb2.TokenizeResponse(
-            sequences=[ids(text) for text in request.texts], conversation_tokens=whole, context_window=self.window
+            sequences=[ids(text) for text in request.texts],
+            conversation_tokens=whole,
+            context_window=self.window,
+            model=self.names.get(request.model, request.model or "base"),
         )
 
     async def Detokenize(self, request: Any, context: Any) -> Any:

@@ -160,6 +160,13 @@ async def test_an_answer_ends_where_the_model_begins_to_ask_itself(room: Any, a_
     assert list(room.engine.requests[-1].sampling.stop) == ["END", "\nQuestion:", "\n<document"]
 
 
+async def test_a_turn_begins_with_the_name_of_who_answers_also_behind_an_alias(room: Any, a_request: Any) -> None:
+    room.engine.names["support"] = "support@7"
+    for collections in (("vs_1",), ()):
+        heard = await room.ask(a_request(QUESTION, collections=collections, model="support"))
+        assert [one.model for one in heard.of("started")] == ["support@7"]
+
+
 async def test_unanswered_turns_are_joined_so_that_roles_alternate(room: Any, a_request: Any) -> None:
     messages = [
         sampling_pb2.Message(role="user", content="Hello?"),

@@ -133,7 +133,7 @@ class Engine:
         self._tokens = tokens
 
     async def measure(self, texts: Sequence[str], conversation: Sequence[Message], *, model: str) -> Measured:
-        return Measured(tuple(self._tokens.count(texts)), self._tokens.count_conversation(conversation), WINDOW)
+        return Measured(tuple(self._tokens.count(texts)), self._tokens.count_conversation(conversation), WINDOW, model)
 
 
 async def test_a_row_is_the_prompt_that_chat_would_send(made: tuple[Builder, Result], tokens: FolderTokens) -> None:
@@ -146,7 +146,7 @@ async def test_a_row_is_the_prompt_that_chat_would_send(made: tuple[Builder, Res
         found = await build.company.search(asked, collection_ids=("vs_1",), top_k=5)
         passages = without_repeats(best_first(found))
         support = await judge([asked], passages)
-        served = await fit(
+        served, _ = await fit(
             model="",
             instructions="",
             passages=passages,
