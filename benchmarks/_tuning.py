@@ -1,6 +1,7 @@
 """Training and asking as an application does, and differences between answers, for the benchmarks of tuning."""
 
 import json
+import os
 import random
 import re
 import tempfile
@@ -17,8 +18,10 @@ from client.gateway import Gateway
 from client.tuning import Tuning
 from client.tuning_rendering import Watch, finish
 
-__all__ = ["Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
+__all__ = ["EVERY_CORE", "Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
 
+# Nobody asks while a benchmark trains.
+EVERY_CORE: Final = {"BRAIN_FINETUNING_TRAINER_THREADS": str(os.cpu_count() or 1)}
 _RESAMPLES: Final = 10_000
 _ENDS: Final = {"succeeded", "failed", "cancelled"}
 

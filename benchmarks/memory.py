@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks._asking import connect, ingest
 from benchmarks._result import Row, report, row
-from benchmarks._tuning import answers, holds, paired, train, upload, watched
+from benchmarks._tuning import EVERY_CORE, answers, holds, paired, train, upload, watched
 from client.errors import GatewayError
 from client.gateway import Gateway
 from client.tuning import Tuning
@@ -53,7 +53,7 @@ def main() -> int:
     console = Console(stderr=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        child_stack(Path(folder) / "stack") as stack,
+        child_stack(Path(folder) / "stack", environment=EVERY_CORE) as stack,
         connect(stack, "tara", role="trainer") as gateway,
     ):
         write(known, Path(folder))

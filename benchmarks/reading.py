@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks._asking import connect, ingest
 from benchmarks._result import Row, report, row
-from benchmarks._tuning import answers, build, holds, paired, train
+from benchmarks._tuning import EVERY_CORE, answers, build, holds, paired, train
 from client.gateway import Gateway
 from client.tuning import Tuning
 from examples.generate import generate, write
@@ -39,7 +39,7 @@ def main() -> int:
     wanted = {asked: fact.answer for document in made for fact in document.facts for asked in fact.phrasings}
     with (
         tempfile.TemporaryDirectory() as folder,
-        child_stack(Path(folder) / "stack") as stack,
+        child_stack(Path(folder) / "stack", environment=EVERY_CORE) as stack,
         connect(stack, "tara", role="trainer") as gateway,
     ):
         write(made, Path(folder))

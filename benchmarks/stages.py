@@ -22,7 +22,7 @@ from benchmarks._asking import connect, ingest
 from benchmarks._likelihood import Likelihoods, Scores, Turns, adapter_folder, judge, reward_folder
 from benchmarks._people import MARK, People, answered, asking, sampled
 from benchmarks._result import Row, report, row
-from benchmarks._tuning import answers, build, holds, paired, train, upload
+from benchmarks._tuning import EVERY_CORE, answers, build, holds, paired, train, upload
 from client.gateway import Gateway
 from client.tuning import Tuning
 from examples.generate import Fact, Made, generate, write
@@ -129,7 +129,7 @@ def main() -> int:
     base = asyncio.run(open_model("packaged", cache=user_cache())).folder
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        stack = opened.enter_context(child_stack(folder / "stack"))
+        stack = opened.enter_context(child_stack(folder / "stack", environment=EVERY_CORE))
         trainer = opened.enter_context(connect(stack, "tara", role="trainer"))
         people = opened.enter_context(People(stack, RATERS))
         chain = Chain(stack, trainer, people, base, parts, Console(stderr=True))

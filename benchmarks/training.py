@@ -27,7 +27,7 @@ from rich.progress import track
 
 from benchmarks._asking import connect
 from benchmarks._result import Row, report, row
-from benchmarks._tuning import upload
+from benchmarks._tuning import EVERY_CORE, upload
 from client.tuning import Tuning
 from examples.generate import generate
 from services.chassis.models.folder import open_model, user_cache
@@ -220,7 +220,7 @@ def _jobs(bench: Bench, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tupl
     jobs: list[float] = []
     alone: list[float] = []
     with (
-        child_stack(folder / "stack", engine="scripted://?mode=extract", environment=bench.threads) as stack,
+        child_stack(folder / "stack", engine="scripted://?mode=extract", environment=EVERY_CORE) as stack,
         connect(stack, "tara", role="trainer") as gateway,
     ):
         tuning = Tuning(gateway)

@@ -51,6 +51,7 @@ class FinetuningSettings(RoomSettings):
         webhook_http_loopback: Whether webhooks may be delivered to this machine, over http; for tests only.
         device: Where training happens: `auto`, `cpu` or `cuda`.
         precision: How the frozen weights are held while training: `auto`, `bf16` or `fp32`.
+        trainer_threads: Threads of a trainer's arithmetic. More than there are cores without other work make it slower.
     """
 
     model_config = room_config("FINETUNING")
@@ -88,3 +89,4 @@ class FinetuningSettings(RoomSettings):
     webhook_http_loopback: bool = False
     device: Device = Device.AUTO
     precision: Precision = Precision.AUTO
+    trainer_threads: int = Field(default=1, ge=1, le=1024)

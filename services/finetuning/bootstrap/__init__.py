@@ -112,7 +112,7 @@ async def join(
         stores=stores,
         rooms=rooms,
         base=base,
-        trainer=trainer or TrainerProcess(environment=os.environ),
+        trainer=trainer or TrainerProcess(environment=os.environ, threads=settings.trainer_threads),
         webhooks=Webhooks(store=stores.webhooks, sender=sender, secret=secret),
         metrics=metrics,
     )
