@@ -81,7 +81,8 @@ class EventConsumer:
         """
         records = await self._source.read(self._topic, self._group, limit=self._batch, wait_s=wait_s)
         if self._lag is not None:
-            self._lag.set(await self._source.lag(self._topic, self._group))
+            # Where nothing was found nothing waits: an idle room does not count.
+            self._lag.set(await self._source.lag(self._topic, self._group) if records else 0)
         if not records:
             return 0
         if not await self._handled_together(records):

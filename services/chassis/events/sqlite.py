@@ -34,6 +34,9 @@ __all__ = ["SqliteEventLog"]
 _POLL_S: Final = 0.05
 # How often it asks the database anyway: a file's time is only as fine as the file system keeps it.
 _ASK_ANYWAY_S: Final = 1.0
+# A writer changes the file, flushes it, and only then lets others read it: whoever saw the change and found nothing asks again
+# so much later, each time twice as long, before it takes the change for another topic's.
+_ASK_AGAIN_S: Final = (0.05, 0.1, 0.2)
 
 _metadata = MetaData()
 _records = Table(
@@ -78,6 +81,7 @@ class SqliteEventLog:
         await self._open()
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
+        pauses: list[float] = []
         while True:
             self._published.clear()
             seen = self._written()
@@ -89,7 +93,7 @@ class SqliteEventLog:
             left = until - loop.time()
             if rows or left <= 0:
                 return [_record(row) for row in rows]
-            await self._wait(min(_ASK_ANYWAY_S, left), seen)
+            pauses = await self._wait(min(pauses.pop(0) if pauses else _ASK_ANYWAY_S, left), seen) or pauses
 
     async def commit(self, group: str, record: Record) -> None:
         """Note how far the group is; going back is ignored."""
@@ -119,6 +123,7 @@ class SqliteEventLog:
             yield _record(row)
         if caught_up is not None:
             caught_up.set()
+        pauses: list[float] = []
         while True:
             self._published.clear()
             written = self._written()
@@ -128,7 +133,7 @@ class SqliteEventLog:
                 seen = row.offset
                 yield _record(row)
             if not rows:
-                await self._wait(_ASK_ANYWAY_S, written)
+                pauses = await self._wait(pauses.pop(0) if pauses else _ASK_ANYWAY_S, written) or pauses
 
     async def dead_letter(self, record: Record, reason: str) -> None:
         """Put the record on the topic's dead letters."""
@@ -172,18 +177,25 @@ class SqliteEventLog:
         """Return what changes when any process writes: time and size of the files."""
         return tuple((found.st_mtime_ns, found.st_size) for found in map(_stat, self._files) if found is not None)
 
-    async def _wait(self, seconds: float, seen: tuple[tuple[int, int], ...]) -> None:
-        """Wait until this process published something or another one wrote, at most `seconds`."""
+    async def _wait(self, seconds: float, seen: tuple[tuple[int, int], ...]) -> list[float]:
+        """Wait until this process published something or another one wrote, at most `seconds`.
+
+        Returns:
+            When to ask again should nothing be found after another one wrote; nothing otherwise.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (left := until - loop.time()) > 0 and self._written() == seen:
+        while self._written() == seen:
+            if (left := until - loop.time()) <= 0:
+                return []
             try:
                 # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
                 async with asyncio.timeout(min(_POLL_S, left)):
                     await self._published.wait()
             except TimeoutError:
                 continue
-            return
+            return []
+        return [*_ASK_AGAIN_S]
 
 
 def _stat(path: str) -> os.stat_result | None:

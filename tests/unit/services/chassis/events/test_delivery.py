@@ -1,5 +1,7 @@
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -7,6 +9,7 @@ from sqlalchemy import MetaData, select, text
 
 from services.chassis.database import Database
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
+from services.chassis.events import sqlite
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import Envelope, EventLog, new_envelope, open_event_log
 from services.chassis.events.outbox import Outbox, OutboxRelay, outbox_table
@@ -136,3 +139,41 @@ async def test_a_batch_with_one_bad_event_loses_only_that_one(log: EventLog) -> 
     assert kitchen.eaten == ["a", "b", "c", "d", "e"]
     assert kitchen.dead == ["bad: inedible"]
     assert await log.lag(TOPIC, "g") == 0
+
+
+@pytest.mark.parametrize("replays", [False, True])
+async def test_a_write_that_shows_before_it_can_be_read_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replays: bool
+) -> None:
+    # Only the look after a change may find it: neither the next change nor the regular look comes to help.
+    monkeypatch.setattr(sqlite, "_ASK_ANYWAY_S", 3600.0)
+    reader, writer = (sqlite.SqliteEventLog(f"{tmp_path}/events.db") for _ in range(2))
+    looks = iter([(0, 0)])
+    monkeypatch.setattr(reader, "_written", lambda: (next(looks, (1, 1)),))
+    heard: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
+
+    async def read() -> None:
+        if replays:
+            async for record in reader.replay(TOPIC):
+                heard.set_result(record.envelope)
+                return
+        (record,) = await reader.read(TOPIC, "g", wait_s=3600)
+        heard.set_result(record.envelope)
+
+    asked, original = 0, reader._database.connect
+
+    def connect() -> Any:
+        nonlocal asked
+        asked += 1
+        return original()
+
+    monkeypatch.setattr(reader._database, "connect", connect)
+    reading = asyncio.create_task(read())
+    while asked < (3 if replays else 2):
+        await asyncio.sleep(0.001)
+    sent = event("late")
+    await writer.publish(TOPIC, [sent])
+    assert await heard == sent
+    await reading
+    await reader.close()
+    await writer.close()
