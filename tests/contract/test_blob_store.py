@@ -45,6 +45,22 @@ async def test_a_stream_that_breaks_leaves_nothing(blobs: BlobStore) -> None:
     assert await blobs.list("acme") == []
 
 
+async def test_what_is_saved_replaces_the_file_whole(blobs: BlobStore, tmp_path: Path) -> None:
+    data = b"x" * 1_400_001
+    await blobs.put("acme/s", data)
+    path = tmp_path / "saved"
+    path.write_bytes(b"y" * 2_000_000)
+    await blobs.save("acme/s", path)
+    assert path.read_bytes() == data
+    # A copy of its own: who changes the file changes nothing that is kept.
+    path.write_bytes(b"z")
+    assert await blobs.get("acme/s") == data
+    with pytest.raises(NotFound):
+        await blobs.save("acme/none", tmp_path / "none")
+    with pytest.raises(OSError, match="nowhere"):
+        await blobs.save("acme/s", tmp_path / "nowhere" / "saved")
+
+
 async def test_missing_things_are_said_to_be_missing(blobs: BlobStore) -> None:
     with pytest.raises(NotFound):
         await blobs.get("acme/none")

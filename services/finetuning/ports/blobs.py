@@ -1,6 +1,7 @@
 """Bytes by key."""
 
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Protocol
 
 __all__ = ["Blobs"]
@@ -23,6 +24,10 @@ class Blobs(Protocol):
 
     def stream(self, key: str) -> AsyncIterator[bytes]:
         """Yield the bytes under `key` in parts."""
+        ...
+
+    async def save(self, key: str, path: Path) -> None:
+        """Write the bytes under `key` to a file, replacing it."""
         ...
 
     async def delete(self, keys: Iterable[str]) -> int:

@@ -40,18 +40,14 @@ class Archives:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix="archive-", dir=folder.parent) as packed:
-            async for part in self._blobs.stream(key):
-                await asyncio.to_thread(packed.write, part)
-            packed.flush()
+            await self._blobs.save(key, Path(packed.name))
             await asyncio.to_thread(_unpack, Path(packed.name), folder)
         return folder
 
     async def fetch_file(self, key: str, path: Path) -> None:
         """Bring one file back."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as target:
-            async for part in self._blobs.stream(key):
-                await asyncio.to_thread(target.write, part)
+        await self._blobs.save(key, path)
 
     async def forget(self, keys: list[str]) -> None:
         """Remove archives."""

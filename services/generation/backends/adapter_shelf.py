@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -159,11 +159,7 @@ class FolderShelf:
                 raise TooLarge(
                     f"adapter: {path.name} has {size} bytes; at most {max_bytes} are allowed.", param="adapter"
                 )
-            # Written as it comes, in a thread: a slow disk holds up no stream.
-            with await asyncio.to_thread(path.open, "wb") as file:
-                async with aclosing(self._blobs.stream(key)) as parts:
-                    async for part in parts:
-                        await asyncio.to_thread(file.write, part)
+            await self._blobs.save(key, path)
         except NotFound as error:
             raise NotFound(f"adapter: there is no blob with its {path.name}.", param="adapter", private=key) from error
 
