@@ -18,12 +18,12 @@ from client.gateway import Gateway
 from client.tuning import Tuning
 from client.tuning_rendering import Watch, finish
 
-__all__ = ["EVERY_CORE", "Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
+__all__ = ["ENDS", "EVERY_CORE", "Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
 
 # Nobody asks while a benchmark trains.
 EVERY_CORE: Final = {"BRAIN_FINETUNING_TRAINER_THREADS": str(os.cpu_count() or 1)}
 _RESAMPLES: Final = 10_000
-_ENDS: Final = {"succeeded", "failed", "cancelled"}
+ENDS: Final = {"succeeded", "failed", "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def watched(tuning: Tuning, job: dict[str, Any], console: Console) -> dict[str, 
     """
     watch = Watch(console)
     with watch.bar:
-        while job["status"] not in _ENDS:
+        while job["status"] not in ENDS:
             watch.see(job)
             time.sleep(2)
             job = tuning.job(job["id"])

@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks._asking import connect, ingest
 from benchmarks._result import Row, report, row
 from benchmarks._tuning import EVERY_CORE, answers, holds, paired, train, upload, watched
-from client.errors import GatewayError
+from client.errors import RefusedError
 from client.gateway import Gateway
 from client.tuning import Tuning
 from examples.generate import Fact, Made, generate, write
@@ -115,7 +115,7 @@ def _deletion(
     blocked = 0.0
     try:
         answers(gateway, adapter, [of_gone[0].prompt])
-    except GatewayError:
+    except RefusedError:
         blocked = 1.0
     tuning = Tuning(gateway)
     again = tuning.retrain(adapter)["jobs"][-1]

@@ -37,11 +37,6 @@ class Made:
     text: str
     facts: tuple[Fact, ...]
 
-    @property
-    def title(self) -> str:
-        """The heading."""
-        return self.text.partition("\n")[0].removeprefix("# ")
-
     def sentence(self, fact: Fact) -> str:
         """Return the part of the text, up to a full stop or a semicolon, that says a fact."""
         body = self.text.partition("\n\n")[2]

@@ -26,8 +26,8 @@ def plan(**changes: object) -> TrainingPlan:
         "stage": Stage.DPO,
         "base_folder": Path("/models/base"),
         "base_name": "base",
-        "rows": Path("/work/rows.jsonl"),
-        "work": Path("/work/job"),
+        "rows": Path("/scratch/rows.jsonl"),
+        "work": Path("/scratch/job"),
         "settings": settings(),
     }
     return TrainingPlan(**known | changes)  # type: ignore[arg-type]
@@ -114,12 +114,12 @@ def test_feedback_of_a_model_needs_a_constitution() -> None:
 
 def test_only_a_reward_model_is_no_adapter() -> None:
     assert [stage for stage in Stage if not stage.makes_adapter] == [Stage.REWARD_MODEL]
-    assert plan(stage=Stage.REWARD_MODEL).result == Path("/work/job/reward-model")
-    assert plan().result == Path("/work/job/adapter")
+    assert plan(stage=Stage.REWARD_MODEL).result == Path("/scratch/job/reward-model")
+    assert plan().result == Path("/scratch/job/adapter")
 
 
 def test_the_newest_checkpoint_is_that_of_the_last_step() -> None:
-    folder = Path("/work/job/checkpoints")
+    folder = Path("/scratch/job/checkpoints")
     found = [folder / name for name in ("step-9", "step-100", "step-20", ".unfinished-step-200", "step-x", "other")]
     assert newest_checkpoint(found) == folder / "step-100"
     assert newest_checkpoint([folder / "other"]) is None
