@@ -21,8 +21,9 @@ from typing import Any, Final, Self
 
 import psutil
 
-from services.chassis.models.folder import BaseModel
-from services.chassis.models.packaged import PACKAGED_WINDOW
+from services.chassis.models.folder import open_model
+from services.generation.backends.adapter_files import base_shapes
+from services.generation.bootstrap import engine_environment, engine_options
 from services.generation.settings import GenerationSettings
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "CpuMeter",
     "Task",
     "Trickle",
-    "engine_options",
     "vllm_by_hand",
 ]
 
@@ -43,6 +43,7 @@ BASE_TOKENS: Final = 2
 # A step of the engine takes about 0.1 s on a shared core: at this pace it is idle most of the time.
 PERIOD_S: Final = 1.0
 _END_S: Final = 60
+_ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 class Trickle:
@@ -106,28 +107,6 @@ class CpuMeter:
         return sum(times.user + times.system for times in (one.cpu_times() for one in self._processes))
 
 
-def engine_options(settings: GenerationSettings, base: BaseModel, modules: tuple[str, ...]) -> dict[str, Any]:
-    """Return the options with which the room of these settings starts its engine (`VllmOptions`)."""
-    return {
-        "model": str(base.folder),
-        "name": base.name,
-        "base_digest": base.digest,
-        "template_hash": base.template_hash,
-        "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len or PACKAGED_WINDOW,
-        "lora_modules": modules,
-        "max_loras": settings.max_loras,
-        "max_cpu_loras": settings.max_cpu_loras,
-        "max_lora_rank": settings.max_lora_rank,
-        "gpu_memory_utilization": settings.gpu_memory_utilization,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "pipeline_parallel_size": settings.pipeline_parallel_size,
-        "block_size": settings.block_size,
-        "eager": {"auto": None, "true": True, "false": False}[settings.eager],
-        "max_num_seqs": settings.max_num_seqs,
-    }
-
-
 @dataclass(frozen=True)
 class Task:
     """What both arms do in a round.
@@ -174,7 +153,7 @@ class ByHand:
 
 
 @asynccontextmanager
-async def vllm_by_hand(settings: GenerationSettings, options: Mapping[str, Any], log: Path) -> AsyncIterator[ByHand]:
+async def vllm_by_hand(log: Path) -> AsyncIterator[ByHand]:
     """Start the script, yield it when its engine has produced a token, and end it.
 
     Raises:
@@ -183,11 +162,12 @@ async def vllm_by_hand(settings: GenerationSettings, options: Mapping[str, Any],
     began = time.perf_counter()
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, json.dumps(options)),
+            *(sys.executable, "-m", "benchmarks._adapters"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=os.environ | _environment(settings),
+            cwd=_ROOT,
+            env=os.environ | engine_environment(GenerationSettings()),
             # The engine is a process below it: both are ended together.
             start_new_session=True,
         )
@@ -211,24 +191,6 @@ async def _answer(process: asyncio.subprocess.Process, log: Path) -> dict[str, A
         said = await asyncio.to_thread(log.read_text, errors="replace")
         raise RuntimeError(f"vLLM by hand ended before it answered:\n{said[-4000:]}")
     return dict(json.loads(line))
-
-
-def _environment(settings: GenerationSettings) -> dict[str, str]:
-    """Return what the room's bootstrap tells its engine through the environment."""
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CACHE_ROOT": str(settings.cache_dir / "vllm"),
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
 
 
 class _Script:
@@ -287,16 +249,16 @@ class _Script:
         }
 
 
-async def _run(options: Mapping[str, Any], say: Callable[[Mapping[str, Any]], None]) -> None:
+async def _run(say: Callable[[Mapping[str, Any]], None]) -> None:
     """Start the engine and do what is ordered until the orders end."""
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415  in the script only: it takes tens of seconds
 
-    from services.generation.backends.vllm import VllmOptions  # noqa: PLC0415
-
-    shaped = VllmOptions(**{**options, "lora_modules": tuple(options["lora_modules"])})
-    if shaped.compiles_nothing:
+    settings = GenerationSettings()
+    base = await open_model(settings.model, cache=settings.cache_dir)
+    options = engine_options(settings, base, base_shapes(base.folder))
+    if options.compiles_nothing:
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    arguments = shaped.engine_args()
+    arguments = options.engine_args()
     arguments.worker_extension_cls = ""
     llm = AsyncLLM.from_engine_args(arguments)
     try:
@@ -318,7 +280,7 @@ def _main() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    asyncio.run(_run(json.loads(sys.argv[1]), say))
+    asyncio.run(_run(say))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-__all__ = ["RESULTS", "Row", "report", "row", "shared_data"]
+__all__ = ["RESULTS", "Row", "beside", "report", "row", "shared_data", "spread"]
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 _SHARED: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -48,6 +49,40 @@ def row(metric: str, ours: float, target: tuple[Literal[">=", "<="], float] | No
         return Row(metric, ours)
     sign, bound = target
     return Row(metric, ours, target=f"{sign} {bound:g}", holds=ours >= bound if sign == ">=" else ours <= bound)
+
+
+def beside(
+    metric: str,
+    pairs: Sequence[tuple[float, float]],
+    peer: str,
+    target: tuple[Literal[">=", "<="], float] | None = None,
+) -> Row:
+    """Return a row of medians, with the median and the spread of the rounds' ratios.
+
+    Args:
+        metric: What was measured.
+        pairs: Ours and the peer's of each round.
+        peer: What it is compared with.
+        target: What is promised of the ratio.
+    """
+    ratios = [ours / theirs for ours, theirs in pairs]
+    ratio = statistics.median(ratios)
+    promised = None if target is None else row("", ratio, target)
+    return Row(
+        metric,
+        round(statistics.median(ours for ours, _ in pairs), 4),
+        peer=peer,
+        peer_value=round(statistics.median(theirs for _, theirs in pairs), 4),
+        ratio=round(ratio, 4),
+        spread=spread(ratios),
+        target=None if promised is None else f"ratio {promised.target}",
+        holds=None if promised is None else promised.holds,
+    )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return the smallest and the largest."""
+    return round(min(values), 4), round(max(values), 4)
 
 
 def report(

@@ -35,10 +35,9 @@ from benchmarks._adapters import (
     CpuMeter,
     Task,
     Trickle,
-    engine_options,
     vllm_by_hand,
 )
-from benchmarks._result import Row, report, row
+from benchmarks._result import Row, beside, report, row, spread
 from services.chassis.errors import NotFound
 from services.chassis.models.folder import open_model
 from services.generation.backends.adapter_content import AdapterContent
@@ -239,8 +238,7 @@ async def _measured(room: GenerationRoom, folder: Path) -> tuple[list[Row], dict
         content = AdapterContent(limits, shapes=shapes)
         ours = Room(room, client, announcer, await on_base(client), content)
         adapted = {layer: shape for layer, shape in shapes.items() if layer.rsplit(".", 1)[-1] in modules}
-        options = engine_options(settings, model, modules)
-        async with vllm_by_hand(settings, options, folder / "by_hand.log") as by_hand:
+        async with vllm_by_hand(folder / "by_hand.log") as by_hand:
             rounds = await _rounds(ours, by_hand, lambda seed: _drawn(folder / f"adapter-{seed}", adapted, seed))
     return _rows(rounds, ours, by_hand.restart_s), {"rounds": [_rounded(asdict(one)) for one in rounds]}
 
@@ -326,23 +324,11 @@ def _rows(rounds: Sequence[Round], ours: Room, restart_s: float) -> list[Row]:
 
 
 def _alone(metric: str, values: Sequence[float]) -> Row:
-    return Row(metric, round(statistics.median(values), 4), spread=_spread(values))
+    return Row(metric, round(statistics.median(values), 4), spread=spread(values))
 
 
 def _beside(metric: str, pairs: Sequence[tuple[float, float]], *, bound: float = 0) -> Row:
-    """Return a row of medians with the median and the spread of the rounds' ratios; `bound` 0 is no target."""
-    ratios = [ours / theirs for ours, theirs in pairs]
-    ratio = statistics.median(ratios)
-    return Row(
-        metric,
-        round(statistics.median(ours for ours, _ in pairs), 4),
-        peer=_BY_HAND,
-        peer_value=round(statistics.median(theirs for _, theirs in pairs), 4),
-        ratio=round(ratio, 4),
-        spread=_spread(ratios),
-        target=f"ratio <= {bound:g}" if bound else None,
-        holds=ratio <= bound if bound else None,
-    )
+    return beside(metric, pairs, _BY_HAND, ("<=", bound) if bound else None)
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,10 +337,6 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
         name: _rounded(value) if isinstance(value, dict) else round(value, 4) if isinstance(value, float) else value
         for name, value in values.items()
     }
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    return round(min(values), 4), round(max(values), 4)
 
 
 def _steps(samples: Sequence[tuple[float, float]]) -> Callable[[float], float]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import REGISTRY
@@ -16,7 +16,7 @@ from services.chassis.database import Database, migrate
 from services.chassis.errors import Unsupported
 from services.chassis.events.log import open_event_log
 from services.chassis.lifecycle import Lifecycle
-from services.chassis.models.folder import PACKAGED, open_model
+from services.chassis.models.folder import PACKAGED, BaseModel, open_model
 from services.chassis.models.packaged import PACKAGED_WINDOW
 from services.chassis.rpc.server import RpcServer
 from services.generation.api import GenerationServicer, ModelServicer
@@ -45,7 +45,10 @@ from services.generation.usecases import (
     WithholdAdapters,
 )
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    from services.generation.backends.vllm import VllmOptions
+
+__all__ = ["engine_environment", "engine_options", "serve"]
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -245,13 +248,9 @@ async def _engine(settings: GenerationSettings) -> tuple[Engine, Shapes]:
             raise Unsupported(f"engine: {scheme!r} is not offered; use vllm:// or scripted://.", param="engine")
 
 
-async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
-    """Start the real engine; its environment is set before anything of it is imported."""
-    from services.generation.backends.orphan_guard import OrphanGuard  # noqa: PLC0415
-
-    guard = OrphanGuard()
-    packaged = settings.model == PACKAGED
-    os.environ |= {
+def engine_environment(settings: GenerationSettings) -> dict[str, str]:
+    """Return what the real engine is told through the environment, before anything of it is imported."""
+    told = {
         # Whole GiB; with eager mode an explicit size skips the engine's warm-up.
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -262,26 +261,32 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        # Two threads beside another busy process are many times slower than one.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false"),
     }
-    # Two threads beside another busy process are many times slower than one.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if settings.offline or packaged or _is_folder(settings.model):
-        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if settings.offline or settings.model == PACKAGED or _is_folder(settings.model):
+        told |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return told
 
-    base = await open_model(settings.model, cache=settings.cache_dir, served_name=settings.served_name)
-    _log.info("engine_starting", model=settings.model)
 
-    from services.generation.backends.vllm import VllmEngine, VllmOptions  # noqa: PLC0415  after the environment
+def engine_options(settings: GenerationSettings, base: BaseModel, shapes: Shapes) -> "VllmOptions":
+    """Return how the real engine is started; imports it.
 
-    shapes = await asyncio.to_thread(base_shapes, base.folder)
-    options = VllmOptions(
+    Args:
+        settings: The room's.
+        base: The base model.
+        shapes: Shapes of its layers.
+    """
+    from services.generation.backends.vllm import VllmOptions  # noqa: PLC0415  after the environment
+
+    return VllmOptions(
         model=str(base.folder),
         name=base.name,
         base_digest=base.digest,
         template_hash=base.template_hash,
         dtype=settings.dtype,
-        max_model_len=settings.max_model_len or (PACKAGED_WINDOW if packaged else 0),
+        max_model_len=settings.max_model_len or (PACKAGED_WINDOW if settings.model == PACKAGED else 0),
         lora_modules=tuple(sorted(_adaptable(shapes))),
         max_loras=settings.max_loras,
         max_cpu_loras=settings.max_cpu_loras,
@@ -293,6 +298,21 @@ async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
         eager={"auto": None, "true": True, "false": False}[settings.eager],
         max_num_seqs=settings.max_num_seqs,
     )
+
+
+async def _vllm(settings: GenerationSettings) -> tuple[Engine, Shapes]:
+    """Start the real engine."""
+    from services.generation.backends.orphan_guard import OrphanGuard  # noqa: PLC0415
+
+    guard = OrphanGuard()
+    os.environ |= engine_environment(settings)
+    base = await open_model(settings.model, cache=settings.cache_dir, served_name=settings.served_name)
+    _log.info("engine_starting", model=settings.model)
+
+    from services.generation.backends.vllm import VllmEngine  # noqa: PLC0415  after the environment
+
+    shapes = await asyncio.to_thread(base_shapes, base.folder)
+    options = engine_options(settings, base, shapes)
     if options.compiles_nothing:
         # The engine would compile a piece of its sampler all the same, with a C++ compiler and for tens of seconds, at
         # the first request for log probabilities; everybody else waits meanwhile.

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import _result
 from benchmarks._asking import Turn
-from benchmarks._result import report, row
+from benchmarks._result import beside, report, row
 from benchmarks.citations import Case, Question, Stored, check_answers, covers, foreign, held, planted_cases, sentences
 from benchmarks.examples import holds, opening
 from client.rendering import Answer
@@ -109,3 +109,12 @@ def test_a_result_says_which_targets_were_missed(
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == written
     assert written["rows"][0]["target"] == ">= 0.9"
     assert written["versions"]["no-such-package"] == "absent"
+
+
+def test_a_comparison_is_judged_by_the_median_of_its_rounds_ratios() -> None:
+    one = beside("load, s", [(1.0, 1.0), (3.0, 2.0), (4.0, 5.0)], "by hand", ("<=", 1.25))
+    assert (one.ours, one.peer_value, one.ratio, one.spread) == (3.0, 2.0, 1.0, (0.8, 1.5))
+    assert (one.target, one.holds) == ("ratio <= 1.25", True)
+    assert beside("speed", [(2.0, 1.0)], "by hand", (">=", 2.5)).holds is False
+    alone = beside("speed", [(2.0, 1.0)], "by hand")
+    assert (alone.target, alone.holds) == (None, None)
