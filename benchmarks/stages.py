@@ -33,14 +33,14 @@ from services.local.child import ChildStack, child_stack
 RATERS: Final = 24
 # Prompts that are never trained on; the reward is compared on all of them.
 PROMPTS: Final = 64
-SAMPLES: Final = 4
+SAMPLES: Final = 2
 # Of the pairs that rankings make, as many are taken; half of them is held out.
 PAIRS: Final = 200
-# Short and an order, as small judges need it: of longer rules that say what is good and bad, the packaged model makes half
-# the difference.
-CONSTITUTION: Final = f'Begin every answer with "According to the {MARK}".'
+# Short, as small judges need it: of longer rules that say what is good and bad, the packaged model makes half the
+# difference.
+CONSTITUTION: Final = f"The better answer begins: According to the {MARK}, it is"
 # Documents of each part; three questions each.
-PARTS: Final = {"texts": 50, "experts": 50, "rankings": 50, "prompts": 24, "held_out": 22, "thumbs": 50, "edits": 60}
+PARTS: Final = {"texts": 50, "experts": 50, "rankings": 36, "prompts": 24, "held_out": 22, "thumbs": 40, "edits": 44}
 # What stages are told beyond their defaults. Few rows need more than one pass, and stages of some ten steps larger ones.
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "continued_pretraining": {"n_epochs": 3, "batch_size": 2},
@@ -290,6 +290,10 @@ def _thumbs(chain: Chain) -> None:
 def _edits(chain: Chain) -> None:
     """Better answers that people wrote → DPO: other people's edits gain on what was edited."""
     prompts, facts = _asked(chain.parts["edits"])
+    keys = {
+        turns[0]["content"]: document.key
+        for turns, (document, _) in zip(prompts, _facts(chain.parts["edits"]), strict=True)
+    }
     edited = chain.people.edit(chain.names["supervised"], prompts, [fact.answer for fact in facts], seed=31)
     chain.rows.append(row("edits", edited))
     with (
@@ -310,7 +314,7 @@ def _edits(chain: Chain) -> None:
     held_out = chain.held_out(dataset)
     before, after = chain.adapter("supervised"), chain.adapter("dpo")
     metric = "DPO: log-likelihood of the edit, less that of what was edited, nats"
-    clusters = [one["brain"]["cluster"] for one in held_out]
+    clusters = [keys[one["input"]["messages"][0]["content"]] for one in held_out]
     chain.note(metric, [before.margin(one) for one in held_out], [after.margin(one) for one in held_out], clusters)
     _named(chain, "dpo")
 

@@ -44,6 +44,7 @@ _FIELDS: Final[Mapping[FailureCode, str]] = {
     FailureCode.INVALID_TRAINING_FILE: "training_file",
     FailureCode.INVALID_VALIDATION_FILE: "validation_file",
     FailureCode.INVALID_MODEL: "model",
+    FailureCode.NO_DIFFERENT_ANSWERS: "training_file",
     FailureCode.TOO_FEW_USABLE_PAIRS: "judge_model",
 }
 

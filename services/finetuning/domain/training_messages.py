@@ -33,6 +33,7 @@ class FailureCode(StrEnum):
     INVALID_MODEL = "invalid_model"
     INVALID_SETTING = "invalid_setting"
     LOSS_NOT_FINITE = "loss_not_finite"
+    NO_DIFFERENT_ANSWERS = "no_different_answers"
     TOO_FEW_USABLE_PAIRS = "too_few_usable_pairs"
     OUT_OF_MEMORY = "out_of_memory"
     TRAINING_FAILED = "training_failed"
@@ -101,10 +102,11 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class PairsJudged:
-    """How many of the sampled pairs the judge told apart (RLAIF)."""
+    """How many of the sampled pairs hold two different answers, and how many of those the judge told apart (RLAIF)."""
 
     prompts: int
     pairs: int
+    different: int
     usable: int
     path: Path
 

@@ -26,7 +26,8 @@ __all__ = ["LEAST_USABLE", "MARGIN", "Judge", "judge_row", "judged_pairs", "open
 
 # Nats between the two answers, position cancelled, from which the judge is taken to have a preference: odds of 1.1 to 1.
 MARGIN: Final = 0.1
-# With fewer usable pairs the judge cannot tell the answers apart, and what it says is mostly noise.
+# Of the pairs of two different answers. With fewer usable ones the judge cannot tell answers apart, and what it says is
+# mostly noise. A pair of the same answer says nothing of the judge.
 LEAST_USABLE: Final = 0.3
 _FILE: Final = "judged.jsonl"
 _JUDGE: Final = "judge"
@@ -121,12 +122,19 @@ def judged_pairs(
                 os.fsync(file.fileno())
     pairs = [pair for row in done for pair in row]
     usable = [_preference(rows[number], pair) for number, row in enumerate(done) for pair in row if _told_apart(pair)]
-    session.send(PairsJudged(prompts=len(rows), pairs=len(pairs), usable=len(usable), path=path))
-    if len(usable) < max(1, LEAST_USABLE * len(pairs)):
+    different = sum(_different(pair) for pair in pairs)
+    session.send(PairsJudged(len(rows), len(pairs), different, len(usable), path))
+    if not different:
+        raise Refused(
+            FailureCode.NO_DIFFERENT_ANSWERS,
+            f"In each of {len(pairs)} pairs the model gave the same answer twice, or none: there is nothing to compare. "
+            "More prompts, longer answers or a model that was trained less may help.",
+        )
+    if len(usable) < max(1, LEAST_USABLE * different):
         raise Refused(
             FailureCode.TOO_FEW_USABLE_PAIRS,
-            f"The judge told {len(usable)} of {len(pairs)} pairs of answers apart; at least {LEAST_USABLE:.0%} are "
-            "needed. A stronger judge_model, a clearer constitution or longer answers may help.",
+            f"The judge told {len(usable)} of {different} pairs of different answers apart; at least "
+            f"{LEAST_USABLE:.0%} are needed. A stronger judge_model, a clearer constitution or longer answers may help.",
         )
     return usable
 
@@ -188,8 +196,12 @@ def sample_answers(plan: TrainingPlan, model: Any, tokenizer: Any, prompt: Seque
     return [str(text).strip() for text in texts]
 
 
+def _different(pair: Mapping[str, Any]) -> bool:
+    return pair["first"] != pair["second"] and bool(pair["first"]) and bool(pair["second"])
+
+
 def _told_apart(pair: Mapping[str, Any]) -> bool:
-    return abs(float(pair["preference"])) >= MARGIN and bool(pair["first"]) and bool(pair["second"])
+    return abs(float(pair["preference"])) >= MARGIN and _different(pair)
 
 
 def _preference(row: Mapping[str, Any], pair: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ MESSAGES: list[Message] = [
     Started(total_steps=40, trainable_parameters=123, checkpoint_every=2, evaluate_every=4, step=20),
     Metrics(step=1, epoch=0.5, values={"loss": 2.5, "valid_loss": 2.75}),
     CheckpointSaved(step=2, folder=Path("/w/step-2"), adapter_folder=Path("/w/step-2/adapter"), metrics={"loss": 1.0}),
-    PairsJudged(prompts=4, pairs=8, usable=6, path=Path("/w/judged.jsonl")),
+    PairsJudged(prompts=4, pairs=8, different=7, usable=6, path=Path("/w/judged.jsonl")),
     Finished(step=40, trained_tokens=10_000, metrics={"loss": 0.5}, adapter_folder=Path("/w/adapter")),
     Finished(step=40, trained_tokens=10_000, metrics={}, reward_model_folder=Path("/w/reward-model")),
     Paused(step=6, folder=Path("/w/step-6")),

@@ -48,7 +48,7 @@ def test_pairs_are_sampled_judged_and_trained_on(
     run = trained(plan)
     (judged,) = run.of(PairsJudged)
     assert (judged.prompts, judged.pairs) == (12, 24)
-    assert judged.usable >= LEAST_USABLE * judged.pairs
+    assert judged.usable >= LEAST_USABLE * judged.different
     lines = [json.loads(line) for line in judged.path.read_text().splitlines()]
     assert all(pair["preference"] == len(pair["first"]) - len(pair["second"]) for row in lines for pair in row)
     assert run.finished.step == 2
@@ -63,6 +63,26 @@ def test_a_judge_that_cannot_tell_answers_apart_is_refused(
     with pytest.raises(Refused, match=r"0 of 12 pairs .* at least 30%") as caught:
         trained(plans(Stage.RLAIF))
     assert caught.value.code is FailureCode.TOO_FEW_USABLE_PAIRS
+
+
+def test_pairs_of_the_same_answer_say_nothing_of_the_judge(
+    plans: Plans, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "prefers_first", lambda *_: 1.0)
+    drawn = iter(["One.", "Another."] + ["The same."] * 22)
+    monkeypatch.setattr(judging, "sample_answers", lambda *_: [next(drawn), next(drawn)])
+    run = trained(plans(Stage.RLAIF))
+    (judged,) = run.of(PairsJudged)
+    assert (judged.pairs, judged.different, judged.usable) == (12, 1, 1)
+
+
+def test_a_model_that_always_says_the_same_is_refused_by_its_own_name(
+    plans: Plans, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "sample_answers", lambda *_: ["The same.", "The same."])
+    with pytest.raises(Refused, match="In each of 12 pairs the model gave the same answer twice") as caught:
+        trained(plans(Stage.RLAIF))
+    assert caught.value.code is FailureCode.NO_DIFFERENT_ANSWERS
 
 
 def test_what_was_judged_is_not_judged_again(plans: Plans, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
