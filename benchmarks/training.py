@@ -3,10 +3,11 @@
 Both train the same adapter on the same rows for one epoch in the same batches' size, at the same rate, each in a process of
 its own with as many threads as there are cores, by turns in random order. TRL keeps its defaults; only where the machine
 cannot multiply bf16 is that switched off, which is to its good. Tokens are those of the rows, padding left out, and the time
-runs from the first step's beginning to the last one's end. One longer run of each is judged by one evaluator.
+runs from the first step's beginning to the last one's end. Longer runs of each, one a seed, are judged by one evaluator. The
+answers are whole texts: of a few words, as a look-up gives, the loss after some ten steps is the order of the rows' luck.
 
 A job does the same within the room: leases, events, metrics, checkpoints. What it costs is its time from `running` to its
-end over that of the trainer's process alone with the same plan.
+end over that of the trainer's process alone with the same plan. Nobody asks meanwhile, until its end is near.
 
 On a machine with a GPU both use it. `--base` trains another model, `--rows` takes more rows a round, which a fast machine
 needs, and `--trainer-only` leaves the jobs out.
@@ -18,6 +19,7 @@ import itertools
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,7 +43,8 @@ from services.finetuning.domain.training_messages import Message, Metrics, Start
 from services.local.child import child_stack
 
 ROUNDS: Final = 7
-JOB_ROUNDS: Final = 3
+JOB_ROUNDS: Final = 5
+LOSS_SEEDS: Final = 3
 # Rows of a round, and held out; of a job that is long enough for its start not to be all.
 ROWS, HELD_OUT, JOB_ROWS = 12, 48, 32
 BATCH: Final = 4
@@ -80,7 +83,11 @@ def main() -> int:
                 console.print(f"round {number}: {arm} {seconds[arm][-1]:.1f} s")
         tokens = bench.tokens(rows[: asked.rows])
         long, held_out = bench.file("long.jsonl", rows[:long_rows]), bench.file("held.jsonl", rows[long_rows:])
-        losses = [bench.loss(make(long, seed=1)[1], held_out) for make in (bench.ours, bench.trl)]
+        losses = []
+        for make in (bench.ours, bench.trl):
+            of_seeds = [bench.loss(make(long, seed=seed)[1], held_out) for seed in range(1, LOSS_SEEDS + 1)]
+            console.print(f"{make.__name__}: loss on held-out rows {', '.join(f'{one:.4f}' for one in of_seeds)}")
+            losses.append(statistics.mean(of_seeds))
         jobs = [] if asked.trainer_only else [_overhead(*_jobs(bench, folder, rows[:JOB_ROWS]))]
     speeds = {arm: [tokens / one for one in taken] for arm, taken in seconds.items()}
     ours = speeds.pop("ours")
@@ -88,7 +95,7 @@ def main() -> int:
         beside("training, real tokens/s", _pairs(ours, speeds["TRL's defaults"]), "TRL's defaults", (">=", 1.5)),
         beside("training, real tokens/s", _pairs(ours, speeds[_PLAIN]), _PLAIN),
         Row(
-            "loss on held-out rows",
+            f"loss on held-out rows, mean of {LOSS_SEEDS} seeds",
             round(losses[0], 4),
             peer="TRL's defaults",
             peer_value=round(losses[1], 4),
@@ -248,7 +255,9 @@ def _jobs(bench: Bench, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tupl
             while job["status"] not in ENDS:
                 time.sleep(0.1)
                 job = tuning.job(job["id"])
-                began = began or (time.perf_counter() if job["status"] == "running" else 0.0)
+                if not began and job["status"] == "running":
+                    began = time.perf_counter()
+                    time.sleep(0.9 * alone[-1])
             if job["status"] != "succeeded":
                 raise SystemExit(f"{job['id']}: {job['error']}")
             jobs.append(time.perf_counter() - began)
@@ -276,23 +285,15 @@ def _pairs(ours: Sequence[float], theirs: Sequence[float]) -> list[tuple[float, 
 
 
 def _rows(count: int) -> list[dict[str, Any]]:
-    """Return questions with passages of one to four documents, so that rows differ in length as real ones do."""
+    """Return requests for entries, with none to three others as patterns, so that rows differ in length as real ones do."""
     draw = random.Random(17)
     documents = generate(71, min(count, MOST_DOCUMENTS))
     rows = []
     for document in itertools.islice(itertools.cycle(documents), count):
-        fact = draw.choice(document.facts)
-        passages = [document.text, *(one.text for one in draw.sample(documents, draw.choice([0, 0, 1, 3])))]
-        draw.shuffle(passages)
-        asked = "\n\n".join([*passages, fact.phrasings[0]])
-        rows.append(
-            {
-                "messages": [
-                    {"role": "user", "content": asked},
-                    {"role": "assistant", "content": f"It is {fact.answer}."},
-                ]
-            }
-        )
+        patterns = [one.text for one in draw.sample(documents, draw.choice([0, 0, 1, 3]))]
+        title, text = document.text.removeprefix("# ").split("\n\n", 1)
+        asked = "\n\n".join([*patterns, f"Write the entry on {title}."])
+        rows.append({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": text.strip()}]})
     return rows
 
 
