@@ -47,9 +47,7 @@ run: setup ## Keep the stack up: prints the address, an API key, and how to ask
 
 .PHONY: test
 test: setup ## Unit, contract, architecture and end-to-end tests, the last on the real engine
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not engine" \
-	  tests/unit tests/contract tests/architecture tests/e2e
-	@$(BIN)/python -m pytest -m engine tests/contract tests/e2e
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/architecture tests/e2e
 
 .PHONY: test-conformance
 test-conformance: setup ## The official SDKs, oldest and newest supported, against the real gateway
