@@ -290,10 +290,7 @@ def _thumbs(chain: Chain) -> None:
 def _edits(chain: Chain) -> None:
     """Better answers that people wrote → DPO: other people's edits gain on what was edited."""
     prompts, facts = _asked(chain.parts["edits"])
-    keys = {
-        turns[0]["content"]: document.key
-        for turns, (document, _) in zip(prompts, _facts(chain.parts["edits"]), strict=True)
-    }
+    keys = {asking(document, fact)[0]["content"]: document.key for document, fact in _facts(chain.parts["edits"])}
     edited = chain.people.edit(chain.names["supervised"], prompts, [fact.answer for fact in facts], seed=31)
     chain.rows.append(row("edits", edited))
     with (
