@@ -15,7 +15,8 @@ from tests.adapter_announcer import BLOCKED, Announcer
 from tests.running_stack import RunningStack, indexed, new_collection, upload
 from tests.tiny_adapter import write_adapter
 
-NAME = "ft:scripted-extract:main:leave:1"
+BASE = "scripted-extract"
+NAME = f"ft:{BASE}:main:leave:1"
 ALIAS = "leave-desk"
 
 
@@ -27,6 +28,11 @@ class Desk:
     root: httpx.Client
     hanna: httpx.Client
     other: httpx.Client
+    # What each of them sees of other tests' adapters on the same stack.
+    before: dict[httpx.Client, set[str]]
+
+    def new(self, client: httpx.Client) -> dict[str, dict[str, Any]]:
+        return {name: it for name, it in models(client).items() if name not in self.before[client]}
 
     def announce(self, revision: int, folder: Path, **changed: Any) -> None:
         asyncio.run(self._announce(revision, folder, **changed))
@@ -61,7 +67,8 @@ def desk(scripted_stack: RunningStack, tmp_path_factory: pytest.TempPathFactory)
         stack.client(stack.key("hanna", groups=("hr",))) as hanna,
         stack.client(stack.key("otto")) as other,
     ):
-        desk = Desk(stack, root, hanna, other)
+        adapters = {client: set(models(client)) - {BASE} for client in (root, hanna, other)}
+        desk = Desk(stack, root, hanna, other, adapters)
         desk.announce(1, write_adapter(tmp_path_factory.mktemp("adapter") / "files"))
         stack.wait_until(lambda: NAME in models(hanna))
         yield desk
@@ -71,17 +78,17 @@ def desk(scripted_stack: RunningStack, tmp_path_factory: pytest.TempPathFactory)
 
 def test_adapters_and_aliases_are_listed_for_their_audience(desk: Desk) -> None:
     for client in (desk.hanna, desk.root):
-        shown = models(client)
+        shown = desk.new(client)
         assert {name: (it["parent"], it["owned_by"], it["alias"]) for name, it in shown.items()} == {
-            "scripted-extract": (None, "corporate-brain", False),
-            NAME: ("scripted-extract", "main", False),
+            BASE: (None, "corporate-brain", False),
+            NAME: (BASE, "main", False),
             ALIAS: (NAME, "main", True),
         }
         for name in (NAME, ALIAS):
             one = client.get(f"/v1/models/{name}")
             assert one.status_code == 200, one.text
             assert one.json()["id"] == one.json()["name"] == name
-    assert list(models(desk.other)) == ["scripted-extract"]
+    assert list(desk.new(desk.other)) == [BASE]
     assert desk.other.get(f"/v1/models/{NAME}").status_code == 404
 
 

@@ -14,9 +14,10 @@ __all__ = ["Hardware", "hardware_for"]
 # Up to this length, attention written out as two products is up to twice as fast on a CPU as the fused kernel, whose
 # backward pass in bf16 is slow; beyond it, the whole matrix of scores costs too much memory and time.
 _WRITTEN_OUT_TOKENS: Final = 512
-# Tokens in one forward pass: of typical rows, enough to keep the units busy; of the longest, few enough for the
-# activations to fit (about a megabyte a token for a model of 135 million parameters).
-_BUSY_TOKENS: Final = 1024
+# Tokens in one forward pass: of typical rows, enough to keep the units busy, and no more, for more rows are more padding
+# (rows of 200 tokens: 800 at once took as long as 200, or a third longer, by their lengths); of the longest, few enough
+# for the activations to fit (about a megabyte a token for a model of 135 million parameters).
+_BUSY_TOKENS: Final = 256
 _MOST_TOKENS_CPU: Final = 2048
 _MOST_TOKENS_CUDA: Final = 16_384
 

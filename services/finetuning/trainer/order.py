@@ -2,19 +2,18 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
-__all__ = ["EpochOrder", "EpochPrompts", "length_grouped"]
-
-# Batches that are sorted together: enough to leave hardly any padding, few enough for each to differ between epochs.
-_BATCHES_TOGETHER: Final = 32
+__all__ = ["EpochOrder", "EpochPrompts", "steps"]
 
 
 class EpochOrder(Sampler[int]):  # type: ignore[misc]  # torch has no types here
-    """Rows in batches of like length.
+    """Rows in a drawn order, those of a step by length.
+
+    A step's rows are a sample of all rows: steps of like rows pull one way after the other, which trains worse. Passes
+    that make up a step hold rows of like length, which leaves little padding.
 
     Args:
         lengths: Tokens of each row.
@@ -40,7 +39,7 @@ class EpochOrder(Sampler[int]):  # type: ignore[misc]  # torch has no types here
     def __iter__(self) -> Iterator[int]:
         if self._fixed:
             return iter(range(len(self._lengths)))
-        return iter(length_grouped(self._lengths, self._batch, f"{self._seed}/{self._epoch}"))
+        return iter(steps(self._lengths, self._batch, f"{self._seed}/{self._epoch}"))
 
 
 class EpochPrompts(RepeatSampler):  # type: ignore[misc]  # TRL has no types
@@ -52,25 +51,17 @@ class EpochPrompts(RepeatSampler):  # type: ignore[misc]  # TRL has no types
             self.generator.manual_seed(self.seed + epoch)
 
 
-def length_grouped(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
-    """Return places of rows so that each batch holds rows of like length; the batch with the longest comes first.
+def steps(lengths: Sequence[int], batch: int, seed: str) -> list[int]:
+    """Return places of rows step by step, the longest row of each step first, and the step with the longest of all.
 
-    If memory does not suffice, that shows at once and not after hours. Within a batch the longest come first.
+    If memory does not suffice, that shows at once and not after hours. A step that is not full stays last.
     """
     draw = random.Random(seed)  # noqa: S311  an order, no secret
     places = list(range(len(lengths)))
     draw.shuffle(places)
-    together = batch * _BATCHES_TOGETHER
-    batches: list[list[int]] = []
-    rest: list[int] = []
-    for start in range(0, len(places), together):
-        group = sorted(places[start : start + together], key=lambda place: -lengths[place])
-        batches += [group[at : at + batch] for at in range(0, len(group), batch)]
-    if batches and len(batches[-1]) < batch:
-        # The batch that is not full stays last: in any other place it would shift all that follow.
-        rest = batches.pop()
-    draw.shuffle(batches)
-    if batches:
-        longest = max(range(len(batches)), key=lambda at: lengths[batches[at][0]])
-        batches[0], batches[longest] = batches[longest], batches[0]
-    return [place for group in [*batches, rest] for place in group]
+    made = [places[start : start + batch] for start in range(0, len(places), batch)]
+    full = [step for step in made if len(step) == batch]
+    if full:
+        longest = max(range(len(full)), key=lambda at: max(lengths[place] for place in full[at]))
+        made[0], made[longest] = made[longest], made[0]
+    return [place for step in made for place in sorted(step, key=lambda place: -lengths[place])]

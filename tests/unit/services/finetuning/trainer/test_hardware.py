@@ -14,11 +14,11 @@ Plans = Callable[..., TrainingPlan]
 @pytest.mark.parametrize(
     ("cuda", "batch", "typical", "longest", "least", "expected"),
     [
-        (False, 8, 100, 120, 1, 8),  # everything fits
-        (False, 8, 250, 300, 1, 4),  # more than four would gain nothing
+        (False, 8, 30, 120, 1, 8),  # everything fits
+        (False, 8, 60, 300, 1, 4),  # more than four would gain nothing
         (False, 8, 60, 900, 1, 2),  # the longest two just fit
         (False, 8, 1000, 4000, 1, 1),
-        (False, 6, 500, 600, 1, 2),  # passes of equal size
+        (False, 6, 70, 80, 1, 3),  # passes of equal size
         (False, 7, 300, 600, 1, 1),
         (False, 8, 1000, 4000, 4, 4),  # some stages compare rows within a pass
         (False, 7, 1000, 4000, 4, 7),
