@@ -3,11 +3,12 @@
 Both train the same adapter on the same rows for one epoch in the same batches' size, at the same rate, each in a process of
 its own with as many threads as there are cores, by turns in random order. TRL keeps its defaults; only where the machine
 cannot multiply bf16 is that switched off, which is to its good. Tokens are those of the rows, padding left out, and the time
-runs from the first step's beginning to the last one's end. Longer runs of each, one a seed, are judged by one evaluator. The
-answers are whole texts: of a few words, as a look-up gives, the loss after some ten steps is the order of the rows' luck.
+runs from the first step's beginning to the last one's end. Longer runs of each, one a seed, are judged by one evaluator. Rows
+differ in length and not in kind, and answers are whole texts: otherwise the loss after some ten steps is the luck of the order.
 
 A job does the same within the room: leases, events, metrics, checkpoints. What it costs is its time from `running` to its
-end over that of the trainer's process alone with the same plan. Nobody asks meanwhile, until its end is near.
+end over that of the trainer's process alone with the same plan. Nobody asks meanwhile, until its end is near. Every job has
+its second or two at the end (weights are checked, published and loaded), so jobs last some minutes here, as short ones do.
 
 On a machine with a GPU both use it. `--base` trains another model, `--rows` takes more rows a round, which a fast machine
 needs, and `--trainer-only` leaves the jobs out.
@@ -43,10 +44,10 @@ from services.finetuning.domain.training_messages import Message, Metrics, Start
 from services.local.child import child_stack
 
 ROUNDS: Final = 7
-JOB_ROUNDS: Final = 5
+JOB_ROUNDS: Final = 3
 LOSS_SEEDS: Final = 3
 # Rows of a round, and held out; of a job that is long enough for its start not to be all.
-ROWS, HELD_OUT, JOB_ROWS = 12, 48, 32
+ROWS, HELD_OUT, JOB_ROWS = 12, 48, 160
 BATCH: Final = 4
 RATE: Final = 1e-3
 RANK: Final = 16
@@ -88,7 +89,7 @@ def main() -> int:
             of_seeds = [bench.loss(make(long, seed=seed)[1], held_out) for seed in range(1, LOSS_SEEDS + 1)]
             console.print(f"{make.__name__}: loss on held-out rows {', '.join(f'{one:.4f}' for one in of_seeds)}")
             losses.append(statistics.mean(of_seeds))
-        jobs = [] if asked.trainer_only else [_overhead(*_jobs(bench, folder, rows[:JOB_ROWS]))]
+        jobs = [] if asked.trainer_only else [_overhead(*_jobs(bench, folder, _rows(JOB_ROWS)))]
     speeds = {arm: [tokens / one for one in taken] for arm, taken in seconds.items()}
     ours = speeds.pop("ours")
     found = [
@@ -285,15 +286,16 @@ def _pairs(ours: Sequence[float], theirs: Sequence[float]) -> list[tuple[float, 
 
 
 def _rows(count: int) -> list[dict[str, Any]]:
-    """Return requests for entries, with none to three others as patterns, so that rows differ in length as real ones do."""
+    """Return requests for one to four entries: rows differ in length as real ones do, and not in kind."""
     draw = random.Random(17)
-    documents = generate(71, min(count, MOST_DOCUMENTS))
+    documents = itertools.cycle(generate(71, MOST_DOCUMENTS))
     rows = []
-    for document in itertools.islice(itertools.cycle(documents), count):
-        patterns = [one.text for one in draw.sample(documents, draw.choice([0, 0, 1, 3]))]
-        title, text = document.text.removeprefix("# ").split("\n\n", 1)
-        asked = "\n\n".join([*patterns, f"Write the entry on {title}."])
-        rows.append({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": text.strip()}]})
+    for _ in range(count):
+        entries = list(itertools.islice(documents, draw.choice([1, 1, 2, 4])))
+        titles, texts = zip(*(one.text.removeprefix("# ").split("\n\n", 1) for one in entries), strict=True)
+        asked = f"Write the entries on {', '.join(titles)}."
+        answer = "\n\n".join(text.strip() for text in texts)
+        rows.append({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]})
     return rows
 
 

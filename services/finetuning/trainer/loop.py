@@ -46,6 +46,9 @@ _EVAL: Final = "eval_"
 # Parts of the whole after which a checkpoint is written and the held-out rows are evaluated, where nothing else is said.
 _CHECKPOINTS: Final = 20
 _EVALUATIONS: Final = 10
+# Seconds of work that are worth a checkpoint, where nothing else is said: one is written, packed, kept and, at the end,
+# published, about a second each on a CPU.
+_WORTH_KEEPING_S: Final = 30.0
 # The first steps of Adam know little of the gradients' size.
 _WARM_UP: Final = 0.03
 
@@ -169,6 +172,8 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._evaluates = evaluates
         self._save_every = 1
         self._evaluate_every = 1
+        self._least_s = 0.0
+        self._saved = 0.0
         self._began = 0.0
         self._tokens = 0
         self._speed = 0.0
@@ -178,6 +183,8 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         settings = self._session.plan.settings
         total = int(state.max_steps)
         self._save_every = settings.checkpoint_every or max(1, math.ceil(total / _CHECKPOINTS))
+        self._least_s = 0.0 if settings.checkpoint_every else _WORTH_KEEPING_S
+        self._saved = time.perf_counter()
         self._evaluate_every = settings.evaluate_every or max(1, math.ceil(total / _EVALUATIONS))
         parameters = sum(it.numel() for it in self._trainer.model.parameters() if it.requires_grad)
         if not self._session.quiet:
@@ -203,8 +210,16 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         last = step >= state.max_steps
         session.stopped = session.pause.told and not last
         control.should_training_stop = control.should_training_stop or session.stopped
-        control.should_save = last or session.stopped or step % self._save_every == 0
+        control.should_save = last or session.stopped or self._is_due(step)
         control.should_evaluate = self._evaluates and not session.stopped and (last or step % self._evaluate_every == 0)
+
+    def _is_due(self, step: int) -> bool:
+        """Return whether a checkpoint is due; if so, it is taken for written."""
+        now = time.perf_counter()
+        if step % self._save_every or now - self._saved < self._least_s:
+            return False
+        self._saved = now
+        return True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Tell what was measured; a loss that is no number ends the training before it can be saved."""

@@ -155,3 +155,17 @@ def test_sigterm_is_the_wish_to_pause() -> None:
         assert wish.told
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("worth_s", "steps"), [(0.0, [1, 2, 3, 4, 5, 6]), (3600.0, [6])])
+def test_what_takes_no_time_is_not_kept_again_and_again(
+    worth_s: float, steps: list[int], plans: Plans, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.finetuning.trainer.loop._WORTH_KEEPING_S", worth_s)
+    done = trained(plans(Stage.SUPERVISED, settings=WHOLE | {"checkpoint_every": 0}))
+    assert [it.step for it in done.of(CheckpointSaved)] == steps
+
+
+def test_an_interval_that_was_asked_for_is_kept(plans: Plans, trained: Trained) -> None:
+    done = trained(plans(Stage.SUPERVISED, settings=WHOLE))
+    assert [it.step for it in done.of(CheckpointSaved)] == [2, 4, 6]
