@@ -47,7 +47,8 @@ run: setup ## Keep the stack up: prints the address, an API key, and how to ask
 
 .PHONY: test
 test: setup ## Unit, contract, architecture and end-to-end tests, the last on the real engine
-	@$(BIN)/python -m pytest tests/unit tests/contract tests/architecture tests/e2e
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+	  tests/unit tests/contract tests/architecture tests/e2e
 
 .PHONY: test-conformance
 test-conformance: setup ## The official SDKs, oldest and newest supported, against the real gateway

@@ -8,7 +8,7 @@ differ in length and not in kind, and answers are whole texts: otherwise the los
 
 A job does the same within the room: leases, events, metrics, checkpoints. What it costs is its time from `running` to its
 end over that of the trainer's process alone with the same plan. Nobody asks meanwhile, until its end is near. Every job has
-its second or two at the end (weights are checked, published and loaded), so jobs last some minutes here, as short ones do.
+its second or two at the end (weights are checked, published and loaded), so jobs last minutes here, as real ones at least do.
 
 On a machine with a GPU both use it. `--base` trains another model, `--rows` takes more rows a round, which a fast machine
 needs, and `--trainer-only` leaves the jobs out.

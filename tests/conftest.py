@@ -12,6 +12,24 @@ from tests.running_stack import ROOT, RunningStack, running_stack
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+# Tests that share what takes longest to start; they begin first, since the others fill what is left.
+_SHARED = ("engine", "scripted_stack")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal tests out to processes so that each stack is started once per run: by the stack they share, else by file."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _SHARED.index(_group(item)) if _group(item) in _SHARED else len(_SHARED))
+
+
+def _group(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    if item.get_closest_marker("engine") or "stack" in fixtures:
+        return "engine"
+    return "scripted_stack" if "scripted_stack" in fixtures else str(item.path)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real documents and questions beside the checkout; in CI it must be there."""
