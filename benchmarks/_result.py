@@ -104,7 +104,7 @@ def report(
         "name": name,
         "command": command or f"make bench ONLY={name}",
         "machine": {
-            "cores": os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
             "python": sys.version.split()[0],

@@ -42,7 +42,7 @@ CONSTITUTION: Final = f"The better answer begins: According to the {MARK}, it is
 # Documents of each part; three questions each.
 PARTS: Final = {"texts": 50, "experts": 50, "rankings": 36, "prompts": 24, "held_out": 22, "thumbs": 40, "edits": 44}
 # What stages are told beyond their defaults. Few rows need more than one pass, and stages of some ten steps larger ones;
-# at four times the rate, five steps of RLAIF leave an adapter that says its first words again and again.
+# but at four times the rate, RLAIF and DPO told the pairs apart ever better and left adapters that repeat their first words.
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "continued_pretraining": {"n_epochs": 3, "batch_size": 2},
     "supervised": {"n_epochs": 2, "batch_size": 4},
@@ -62,7 +62,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
         "max_completion_tokens": 32,
     },
     "kto": {"n_epochs": 1, "learning_rate_multiplier": 4, "batch_size": 8},
-    "dpo": {"n_epochs": 1, "learning_rate_multiplier": 4, "batch_size": 4},
+    "dpo": {"n_epochs": 1, "batch_size": 4},
 }
 
 

@@ -106,7 +106,7 @@ def main() -> int:
         ),
         *jobs,
         row("tokens of a round", tokens),
-        row("threads", os.cpu_count() or 1),
+        row("threads", len(os.sched_getaffinity(0))),
     ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return 0 if _reported(found, gpu, base.name if asked.trainer_only else "") else 1
@@ -124,7 +124,7 @@ class Bench:
         self._base = base
         self._folder = folder
         self._made = 0
-        self.threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+        self.threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
 
     def file(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write rows."""
