@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-__all__ = ["RESULTS", "Row", "beside", "report", "row", "shared_data", "spread"]
+__all__ = ["CORES", "RESULTS", "Row", "beside", "report", "row", "shared_data", "spread"]
 
+# Those that this process may use: what measures no time can share a machine, each held to some of its cores.
+CORES: Final = len(os.sched_getaffinity(0))
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 _SHARED: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -104,7 +106,7 @@ def report(
         "name": name,
         "command": command or f"make bench ONLY={name}",
         "machine": {
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": CORES,
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
             "python": sys.version.split()[0],

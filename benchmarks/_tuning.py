@@ -1,7 +1,6 @@
 """Training and asking as an application does, and differences between answers, for the benchmarks of tuning."""
 
 import json
-import os
 import random
 import re
 import tempfile
@@ -14,14 +13,15 @@ from typing import Any, Final
 from rich.console import Console
 
 from benchmarks._asking import at_once
+from benchmarks._result import CORES
 from client.gateway import Gateway
 from client.tuning import Tuning
 from client.tuning_rendering import Watch, finish
 
 __all__ = ["ENDS", "EVERY_CORE", "Paired", "answers", "build", "holds", "paired", "train", "upload", "watched"]
 
-# Nobody asks while a benchmark trains. Two benchmarks that measure no time can share a machine, each held to some cores.
-EVERY_CORE: Final = {"BRAIN_FINETUNING_TRAINER_THREADS": str(len(os.sched_getaffinity(0)))}
+# Nobody asks while a benchmark trains.
+EVERY_CORE: Final = {"BRAIN_FINETUNING_TRAINER_THREADS": str(CORES)}
 _RESAMPLES: Final = 10_000
 ENDS: Final = {"succeeded", "failed", "cancelled"}
 

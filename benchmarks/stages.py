@@ -42,7 +42,7 @@ CONSTITUTION: Final = f"The better answer begins: According to the {MARK}, it is
 # Documents of each part; three questions each.
 PARTS: Final = {"texts": 50, "experts": 50, "rankings": 36, "prompts": 24, "held_out": 22, "thumbs": 40, "edits": 44}
 # What stages are told beyond their defaults. Few rows need more than one pass, and stages of some ten steps larger ones;
-# but at four times the rate, RLAIF and DPO told the pairs apart ever better and left adapters that repeat their first words.
+# but at four times the rate RLAIF left an adapter that repeats its first words, and DPO one whose samples were no better.
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "continued_pretraining": {"n_epochs": 3, "batch_size": 2},
     "supervised": {"n_epochs": 2, "batch_size": 4},

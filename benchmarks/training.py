@@ -8,7 +8,7 @@ differ in length and not in kind, and answers are whole texts: otherwise the los
 
 A job does the same within the room: leases, events, metrics, checkpoints. What it costs is its time from `running` to its
 end over that of the trainer's process alone with the same plan. Nobody asks meanwhile, until its end is near. Every job has
-its second or two at the end (weights are checked, published and loaded), so jobs last minutes here, as real ones at least do.
+its second or two at the end (weights are checked, published and loaded), so jobs here last minutes, not seconds.
 
 On a machine with a GPU both use it. `--base` trains another model, `--rows` takes more rows a round, which a fast machine
 needs, and `--trainer-only` leaves the jobs out.
@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks._asking import connect
-from benchmarks._result import Row, beside, report, row
+from benchmarks._result import CORES, Row, beside, report, row
 from benchmarks._tuning import ENDS, EVERY_CORE, upload
 from client.tuning import Tuning
 from examples.generate import MOST_DOCUMENTS, generate
@@ -106,7 +106,7 @@ def main() -> int:
         ),
         *jobs,
         row("tokens of a round", tokens),
-        row("threads", len(os.sched_getaffinity(0))),
+        row("threads", CORES),
     ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return 0 if _reported(found, gpu, base.name if asked.trainer_only else "") else 1
@@ -124,7 +124,7 @@ class Bench:
         self._base = base
         self._folder = folder
         self._made = 0
-        self.threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+        self.threads = {"OMP_NUM_THREADS": str(CORES)}
 
     def file(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write rows."""

@@ -13,14 +13,14 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 # Tests that share what takes longest to start; they begin first, since the others fill what is left.
-_SHARED = ("engine", "scripted_stack")
+_FIRST = {"engine": 0, "scripted_stack": 1}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal tests out to processes so that each stack is started once per run: by the stack they share, else by file."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _SHARED.index(_group(item)) if _group(item) in _SHARED else len(_SHARED))
+    items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))
 
 
 def _group(item: pytest.Item) -> str:

@@ -210,16 +210,13 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         last = step >= state.max_steps
         session.stopped = session.pause.told and not last
         control.should_training_stop = control.should_training_stop or session.stopped
-        control.should_save = last or session.stopped or self._is_due(step)
+        is_due = step % self._save_every == 0 and time.perf_counter() - self._saved >= self._least_s
+        control.should_save = last or session.stopped or is_due
         control.should_evaluate = self._evaluates and not session.stopped and (last or step % self._evaluate_every == 0)
 
-    def _is_due(self, step: int) -> bool:
-        """Return whether a checkpoint is due; if so, it is taken for written."""
-        now = time.perf_counter()
-        if step % self._save_every or now - self._saved < self._least_s:
-            return False
-        self._saved = now
-        return True
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the time from which work could be lost."""
+        self._saved = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Tell what was measured; a loss that is no number ends the training before it can be saved."""

@@ -1,4 +1,4 @@
-"""The order in which rows are seen: drawn anew for each epoch, the same whenever the seed is, rows of a length together."""
+"""The order in which rows are seen: drawn anew for each epoch, the same whenever the seed is, the rows of a step by length."""
 
 import random
 from collections.abc import Iterator, Sequence
