@@ -22,8 +22,10 @@ from client.tuning import Tuning
 from examples.generate import generate, write
 from services.local.child import child_stack
 
-DOCUMENTS: Final = 150
-TRAINED_ROWS: Final = 96
+# With fewer, most of the kinds whose pages are near-duplicates of one another (price sheets) end on one side of the split,
+# and an adapter that has seen none of a kind is asked little else.
+DOCUMENTS: Final = 300
+ROWS: Final = 400
 LEAST_QUESTIONS: Final = 100
 PASSAGES: Final = 3
 SEEDS: Final = (1, 2, 3)
@@ -55,8 +57,8 @@ def main() -> int:
                 "kind": "raft",
                 "collections": [collection],
                 "file_id": facts,
-                "held_out_share": 0.5,
-                "max_rows": 2 * TRAINED_ROWS + LEAST_QUESTIONS,
+                "held_out_share": 0.4,
+                "max_rows": ROWS,
                 "passages_per_row": PASSAGES,
                 "seed": 7,
             },
@@ -72,7 +74,7 @@ def main() -> int:
                 "training_file": dataset["training_file"],
                 "suffix": "reading",
                 "seed": seed,
-                "brain": SETTINGS | {"max_steps": TRAINED_ROWS // 4},
+                "brain": SETTINGS,
             }
             job = train(tuning, body, console)
             tuned.append(_right(answers(gateway, job["fine_tuned_model"], prompts, max_tokens=_TOKENS), right))

@@ -117,7 +117,7 @@ class TrainingSettings:
         lora: Shape of the adapter.
         max_length: Most tokens in a row; length of the blocks in continued pretraining.
         max_steps: Most steps; 0 for as many as the epochs need.
-        checkpoint_every: Steps between checkpoints; 0 for a twentieth of all, and half a minute at least.
+        checkpoint_every: Steps between checkpoints; 0 for a twentieth of all, and a minute at least.
         evaluate_every: Steps between evaluations; 0 for a tenth of all.
         seed: Seed of everything that is drawn.
         samples_per_prompt: Answers sampled for one prompt.

@@ -48,7 +48,7 @@ _CHECKPOINTS: Final = 20
 _EVALUATIONS: Final = 10
 # Seconds of work that are worth a checkpoint, where nothing else is said: one is written, packed, kept and, at the end,
 # published, about a second each on a CPU.
-_WORTH_KEEPING_S: Final = 30.0
+_WORTH_KEEPING_S: Final = 60.0
 # The first steps of Adam know little of the gradients' size.
 _WARM_UP: Final = 0.03
 
