@@ -16,6 +16,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 _FIRST = {"engine": 0, "scripted_stack": 1}
 
 
+# Before xdist's own hook, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal tests out to processes so that each stack is started once per run: by the stack they share, else by file."""
     for item in items:
