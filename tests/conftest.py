@@ -25,6 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where the groups did not take: every process would start stacks of its own.
+
+    Raises:
+        UsageError: xdist did not name the groups.
+    """
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if not item.nodeid.endswith(f"@{_group(item)}"):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: xdist did not take its group; see the pin of pytest in pyproject.toml."
+                )
+
+
 def _group(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
     if item.get_closest_marker("engine") or "stack" in fixtures:
