@@ -246,7 +246,7 @@ def _jobs(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> 
             job = tuning.create({"model": "default", "training_file": file, "seed": number, "brain": brain})
             _until(tuning, job, {"running"})
             running = time.perf_counter()
-            trainer = _trainer(stack)
+            trainer = _trainer(stack, tuning, job)
             began, before = time.perf_counter(), _cpu_seconds(stack, trainer)
             _await_end(trainer)
             ended, busy = time.perf_counter(), _cpu_seconds(stack, trainer) - before
@@ -265,12 +265,14 @@ def _until(tuning: Tuning, job: Mapping[str, Any], states: set[str]) -> None:
         time.sleep(0.1)
 
 
-def _trainer(stack: ChildStack) -> int:
+def _trainer(stack: ChildStack, tuning: Tuning, job: Mapping[str, Any]) -> int:
     """Return the id of the process that a running job trains in, as soon as it is there."""
     while True:
         for one in psutil.Process(stack.pid("finetuning")).children():
             if _TRAINER in one.cmdline():
-                return one.pid
+                return int(one.pid)
+        if (now := tuning.job(job["id"]))["status"] in ENDS:
+            raise SystemExit(f"{job['id']}: {now['error']}")
         time.sleep(0.05)
 
 
