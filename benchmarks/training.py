@@ -19,6 +19,7 @@ needs, and `--trainer-only` leaves the jobs out.
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -51,7 +52,7 @@ from services.local.child import ChildStack, child_stack
 ROUNDS: Final = 5
 JOB_ROUNDS: Final = 3
 # Rows of a round, and held out; of a job that is long enough for its start and its end not to be all.
-ROWS, HELD_OUT, JOB_ROWS = 48, 48, 160
+ROWS, HELD_OUT, JOB_ROWS = 48, 48, 64
 BATCH: Final = 4
 RATE: Final = 2e-4
 RANK: Final = 16
@@ -96,7 +97,7 @@ def main() -> int:
                     said += f", loss on held-out rows {losses[arm][-1]:.4f}"
                 console.print(said)
         tokens = bench.tokens(rows[: asked.rows])
-        jobs = [] if asked.trainer_only else [_jobs(folder, _rows(JOB_ROWS), console)]
+        jobs = [] if asked.trainer_only else _jobs(folder, _rows(JOB_ROWS), console)
     speeds = {arm: [tokens / one for one in taken] for arm, taken in seconds.items()}
     ours = speeds.pop("ours")
     found = [
@@ -229,9 +230,9 @@ class Bench:
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _jobs(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> Row:
-    """Return what jobs take beside their trainers' processes."""
-    pairs = []
+def _jobs(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> list[Row]:
+    """Return what jobs take beside their trainers' processes, and what the rooms take when nothing happens."""
+    pairs, idles = [], []
     with (
         child_stack(folder / "stack", engine="scripted://?mode=extract", environment=EVERY_CORE) as stack,
         connect(stack, "tara", role="trainer") as gateway,
@@ -242,7 +243,7 @@ def _jobs(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> 
         for number in range(JOB_ROUNDS):
             idle = _cpu_seconds(stack)
             time.sleep(_IDLE_S)
-            idle = (_cpu_seconds(stack) - idle) / _IDLE_S
+            idles.append(idle := (_cpu_seconds(stack) - idle) / _IDLE_S)
             job = tuning.create({"model": "default", "training_file": file, "seed": number, "brain": brain})
             _until(tuning, job, {"running"})
             running = time.perf_counter()
@@ -253,9 +254,15 @@ def _jobs(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> 
             _until(tuning, job, {"succeeded"})
             alone, outside = ended - began, began - running + time.perf_counter() - ended
             more = max(0.0, busy - idle * alone)
-            console.print(f"job {number}: {alone:.1f} s of training, {outside:.1f} s beside it, {more:.1f} s of a core")
+            console.print(
+                f"job {number}: {alone:.1f} s of training, {outside:.1f} s beside it, {busy:.1f} s of a core by the rooms, "
+                f"which take {idle:.3f} of one when nothing happens"
+            )
             pairs.append((alone + outside + more, alone))
-    return beside("job, seconds", pairs, "its trainer's process", ("<=", 1.03))
+    return [
+        beside("job, seconds", pairs, "its trainer's process", ("<=", 1.03)),
+        row("rooms when nothing happens, share of a core", round(statistics.median(idles), 4)),
+    ]
 
 
 def _until(tuning: Tuning, job: Mapping[str, Any], states: set[str]) -> None:
@@ -269,8 +276,9 @@ def _trainer(stack: ChildStack, tuning: Tuning, job: Mapping[str, Any]) -> int:
     """Return the id of the process that a running job trains in, as soon as it is there."""
     while True:
         for one in psutil.Process(stack.pid("finetuning")).children():
-            if _TRAINER in one.cmdline():
-                return int(one.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _TRAINER in one.cmdline():
+                    return int(one.pid)
         if (now := tuning.job(job["id"]))["status"] in ENDS:
             raise SystemExit(f"{job['id']}: {now['error']}")
         time.sleep(0.05)
@@ -289,9 +297,11 @@ def _cpu_seconds(stack: ChildStack, trainer: int = 0) -> float:
     rooms = [psutil.Process(int(room["pid"])) for room in stack.state["rooms"].values()]
     found = 0.0
     for process in [*rooms, *itertools.chain.from_iterable(room.children(recursive=True) for room in rooms)]:
-        if process.pid != trainer:
-            times = process.cpu_times()
-            found += times.user + times.system
+        # One that has just ended counts no more.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.pid != trainer:
+                times = process.cpu_times()
+                found += times.user + times.system
     return found
 
 

@@ -73,7 +73,7 @@ class EventConsumer:
                 _log.warning("consumer_waits", topic=self._topic, reason=error.message)
                 await asyncio.sleep(_pause_s(1))
 
-    async def step(self, *, wait_s: float = 1.0) -> int:
+    async def step(self, *, wait_s: float = 5.0) -> int:
         """Handle and commit what is there, at most one batch; return the number of records.
 
         Raises:

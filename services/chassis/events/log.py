@@ -71,7 +71,7 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 1.0) -> list[Record]:
+    async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 5.0) -> list[Record]:
         """Return the records after the group's last commit, waiting up to `wait_s` for the first.
 
         Raises:

@@ -5,6 +5,7 @@ emulated as compacted where it is replayed: of each key of each tenant only the 
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
@@ -32,8 +33,9 @@ __all__ = ["SqliteEventLog"]
 
 # How often a waiting reader looks whether another process wrote: a look at the file, a few microseconds.
 _POLL_S: Final = 0.05
-# How often it asks the database anyway: a file's time is only as fine as the file system keeps it.
-_ASK_ANYWAY_S: Final = 1.0
+# How often it asks the database anyway: a file's time is only as fine as the file system keeps it. Rarely, as many readers in
+# many rooms wait at all times, and each question costs milliseconds of a core.
+_ASK_ANYWAY_S: Final = 5.0
 # A writer changes the file, flushes it, and only then lets others read it: whoever saw the change and found nothing asks again
 # so much later, each time twice as long, before it takes the change for another topic's.
 _ASK_AGAIN_S: Final = (0.05, 0.1, 0.2)
@@ -71,14 +73,21 @@ class SqliteEventLog:
         self._ready = False
         self._opening = asyncio.Lock()
         self._published = asyncio.Event()
+        self._publications = 0
 
     async def publish(self, topic: str, envelopes: Sequence[Envelope]) -> None:
         """Append envelopes in one transaction."""
         await self._append(topic, envelopes, reason="")
 
-    async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 1.0) -> list[Record]:
+    async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 5.0) -> list[Record]:
         """Return the records after the group's last commit."""
         await self._open()
+        committed = (
+            select(_commits.c.offset)
+            .where(_commits.c.topic == topic, _commits.c.consumer_group == group)
+            .scalar_subquery()
+        )
+        query = _after(topic, func.coalesce(committed, 0)).limit(limit)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         pauses: list[float] = []
@@ -86,10 +95,7 @@ class SqliteEventLog:
             self._published.clear()
             seen = self._written()
             async with self._database.connect() as connection:
-                done = await connection.scalar(
-                    select(_commits.c.offset).where(_commits.c.topic == topic, _commits.c.consumer_group == group)
-                )
-                rows = (await connection.execute(_after(topic, done or 0).limit(limit))).all()
+                rows = (await connection.execute(query)).all()
             left = until - loop.time()
             if rows or left <= 0:
                 return [_record(row) for row in rows]
@@ -162,6 +168,7 @@ class SqliteEventLog:
             return
         async with self._database.begin() as connection:
             await connection.execute(insert(_records), rows)
+        self._publications += 1
         self._published.set()
 
     async def _open(self) -> None:
@@ -174,27 +181,25 @@ class SqliteEventLog:
                 self._ready = True
 
     def _written(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes when any process writes: time and size of the files."""
-        return tuple((found.st_mtime_ns, found.st_size) for found in map(_stat, self._files) if found is not None)
+        """Return what changes when anybody writes: how often this process did, time and size of the files."""
+        files = (found for found in map(_stat, self._files) if found is not None)
+        return ((self._publications, 0), *((found.st_mtime_ns, found.st_size) for found in files))
 
     async def _wait(self, seconds: float, seen: tuple[tuple[int, int], ...]) -> list[float]:
         """Wait until this process published something or another one wrote, at most `seconds`.
 
         Returns:
-            When to ask again should nothing be found after another one wrote; nothing otherwise.
+            When to ask again should nothing be found after somebody wrote; nothing otherwise.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while self._written() == seen:
             if (left := until - loop.time()) <= 0:
                 return []
-            try:
-                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_POLL_S, left)):
                     await self._published.wait()
-            except TimeoutError:
-                continue
-            return []
         return [*_ASK_AGAIN_S]
 
 
@@ -205,7 +210,7 @@ def _stat(path: str) -> os.stat_result | None:
         return None
 
 
-def _after(topic: str, offset: int) -> Any:
+def _after(topic: str, offset: Any) -> Any:
     return select(_records).where(_records.c.topic == topic, _records.c.offset > offset).order_by(_records.c.offset)
 
 

@@ -50,7 +50,7 @@ class EmbeddedWorker:
         concurrency: int = 1,
         lease_s: float = 30.0,
         max_attempts: int = 5,
-        poll_s: float = 0.5,
+        poll_s: float = 1.0,
     ) -> None:
         self._table = table
         self._database = database
@@ -61,6 +61,7 @@ class EmbeddedWorker:
         self._max_attempts = max_attempts
         self._poll_s = poll_s
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def wake(self) -> None:
@@ -75,6 +76,14 @@ class EmbeddedWorker:
 
     async def _work(self, worker: str) -> None:
         while True:
+            # One looks for all that have nothing to do.
+            async with self._looking:
+                job = await self._found(worker)
+            await self._perform(job)
+
+    async def _found(self, worker: str) -> Job:
+        """Return the next job, as soon as there is one."""
+        while True:
             self._woken.clear()
             try:
                 job = await self._table.claim(worker, list(self._handlers), lease_s=self._lease_s)
@@ -82,8 +91,7 @@ class EmbeddedWorker:
                 _log.warning("worker_waits", reason=error.message)
                 job = None
             if job is not None:
-                await self._perform(job)
-                continue
+                return job
             with contextlib.suppress(TimeoutError):
                 # Jittered, so that several workers do not look in the same moment. Not `wait_for`: before Python 3.12 it
                 # loses a cancellation that comes together with the event.

@@ -14,6 +14,7 @@ from services.chassis.errors import NotFound, Unavailable
 from services.chassis.ids import new_id
 from services.finetuning.domain.webhooks import (
     MOST_WEBHOOKS,
+    Delivery,
     DeliveryState,
     Webhook,
     checked_events,
@@ -121,6 +122,7 @@ class DeliverWebhooks:
         self._now = now
         self._spread = spread
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()
 
     def wake(self) -> None:
         """Look now: a job has ended."""
@@ -139,8 +141,39 @@ class DeliverWebhooks:
             Unavailable: The database is away; the delivery is tried again.
         """
         delivery = await self._store.claim(now=self._now(), lease_s=_LEASE_S)
-        if delivery is None:
-            return False
+        if delivery is not None:
+            await self._deliver(delivery)
+        return delivery is not None
+
+    async def _work(self) -> None:
+        while True:
+            # One looks for all that have nothing to do.
+            async with self._looking:
+                delivery = await self._due()
+            try:
+                await self._deliver(delivery)
+            except Unavailable as error:
+                _log.warning("webhooks_wait", reason=error.message)
+
+    async def _due(self) -> Delivery:
+        """Return the next delivery, as soon as one is due."""
+        while True:
+            self._woken.clear()
+            try:
+                delivery = await self._store.claim(now=self._now(), lease_s=_LEASE_S)
+            except Unavailable as error:
+                _log.warning("webhooks_wait", reason=error.message)
+                delivery = None
+            if delivery is not None:
+                return delivery
+            with contextlib.suppress(TimeoutError):
+                # Jittered, so that several rooms do not look in the same moment. Not `wait_for`: before Python 3.12 it
+                # loses a cancellation that comes together with the event.
+                async with asyncio.timeout(self._poll_s * random.uniform(0.5, 1.5)):  # noqa: S311
+                    await self._woken.wait()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Make one try and note what came of it."""
         body = message_body(delivery)
         secret = webhook_secret(self._secret, delivery.webhook_id)
         headers = message_headers(delivery, body, secret=secret, now=self._now())
@@ -156,17 +189,3 @@ class DeliverWebhooks:
                 status=answer.status,
                 state=settlement.state.value,
             )
-        return True
-
-    async def _work(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                found = await self.deliver_one()
-            except Unavailable as error:
-                _log.warning("webhooks_wait", reason=error.message)
-                found = False
-            if not found:
-                with contextlib.suppress(TimeoutError):
-                    # Jittered, so that several workers do not look in the same moment.
-                    await asyncio.wait_for(self._woken.wait(), self._poll_s * random.uniform(0.5, 1.5))  # noqa: S311
