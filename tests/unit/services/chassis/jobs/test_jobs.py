@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -116,6 +116,46 @@ async def test_the_worker_completes_fails_and_retries(database: Database, jobs: 
     assert sorted(seen) == ["bad", "flaky", "flaky", "good"]
     assert failed == ["bad: The file is empty."]
     assert await states(database) == [("succeeded", ""), ("failed", "The file is empty."), ("succeeded", "")]
+
+
+async def test_idle_workers_look_as_one_and_take_jobs_together(
+    database: Database, jobs: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    claim = jobs.claim
+
+    async def counted(worker: str, kinds: Sequence[str], *, lease_s: float) -> Job | None:
+        nonlocal looks
+        looks += 1
+        return await claim(worker, kinds, lease_s=lease_s)
+
+    monkeypatch.setattr(jobs, "claim", counted)
+    together = asyncio.Barrier(3)
+
+    async def handler(job: Job) -> None:
+        await together.wait()
+        async with database.begin() as connection:
+            await jobs.complete(connection, job)
+
+    async def on_failed(job: Job, error: BrainError) -> None:
+        pytest.fail(f"{job.key}: {error.message}")
+
+    worker = EmbeddedWorker(
+        table=jobs, database=database, handlers={"parse": handler}, on_failed=on_failed, concurrency=3, poll_s=3600
+    )
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.2)
+    for key in ("one", "two", "three"):
+        await add(database, jobs, key)
+    worker.wake()
+    async with asyncio.timeout(60):
+        while await jobs.depth():
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await states(database) == [("succeeded", "")] * 3
+    # One in vain, one for each job, one in vain.
+    assert looks <= 5
 
 
 async def test_a_long_job_keeps_its_lease(database: Database, jobs: JobTable) -> None:
