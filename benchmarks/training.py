@@ -10,7 +10,7 @@ at higher ones the loss after some ten steps is the luck of the order.
 A job does the same within the room: leases, events, metrics, checkpoints. What it costs is measured within the job, as a
 machine's speed drifts by more than that between two trainings of minutes: the time from `running` to the trainer's start and
 from its end to the job's, and every second of a core that the rooms took while it ran, beyond what they take when nothing
-happens. The latter is an upper bound: it counts as if the trainer had stood still. Nobody asks meanwhile, until the end.
+happens. The latter counts as if the trainer had stood still. Nobody asks meanwhile, until the end.
 Every job has its second or two at the end (weights are checked, published and loaded), so jobs here last minutes.
 
 On a machine with a GPU both use it. `--base` trains another model, `--rows` takes more rows a round, which a fast machine
