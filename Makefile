@@ -47,7 +47,7 @@ run: setup ## Keep the stack up: prints the address, an API key, and how to ask
 
 .PHONY: test
 test: setup ## Unit, contract, architecture and end-to-end tests, the last on the real engine
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not cluster" \
 	  tests/unit tests/contract tests/architecture tests/e2e
 
 .PHONY: test-conformance

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster_servers import ClusterServers, cluster_servers
 from tests.generation_client import GenerationRoom
 from tests.running_stack import ROOT, RunningStack, running_stack
 
@@ -55,6 +56,12 @@ def shared_data() -> Path:
             pytest.fail("CI runs the tests on real documents: the data folder is missing beside the checkout.")
         pytest.skip("No data folder beside the checkout.")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def cluster() -> ClusterServers:
+    """The real servers that `make test-cluster` started."""
+    return cluster_servers()
 
 
 @pytest.fixture(scope="session")
