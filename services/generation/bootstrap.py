@@ -24,7 +24,7 @@ from services.generation.backends.adapter_content import AdapterContent
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
 from services.generation.backends.adapter_shelf import FolderShelf
 from services.generation.backends.adapter_table import SqlAdapterTable, SqlTrialTable, SqlWithheldTable
-from services.generation.consumer import AdapterEvents
+from services.generation.consumer import ADAPTER_TOPIC, AdapterEvents
 from services.generation.domain import AdapterLimits
 from services.generation.policy import DELEGATES, POLICY
 from services.generation.ports import Engine
@@ -92,7 +92,7 @@ async def serve(settings: GenerationSettings) -> None:
     database = Database(settings.database)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.generation.migrations")
-    log = open_event_log(settings.events)
+    log = open_event_log(settings.events, compacted=[ADAPTER_TOPIC])
     life.on_stop(log.close, name="events")
     engine, shapes = await _engine(settings)
     life.on_stop(engine.close, name="engine")

@@ -1,7 +1,7 @@
 """The event log as rooms see it: envelopes on topics, read by groups or replayed whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -112,11 +112,15 @@ def dead_letter_topic(topic: str) -> str:
     return f"{topic}.dlt"
 
 
-def open_event_log(url: str) -> EventLog:
-    """Return the log that `url` names: `sqlite:///PATH`.
+def open_event_log(url: str, *, compacted: Iterable[str] = ()) -> EventLog:
+    """Return the log that `url` names: `sqlite:///PATH` or `kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N]`.
+
+    Args:
+        url: Where the log is.
+        compacted: Topics of which only the newest record of each key is wanted; every room that uses one says so.
 
     Raises:
-        InvalidInput: The scheme is not offered.
+        InvalidInput: The scheme is not offered, or the rest cannot be read.
     """
     scheme, _, rest = url.partition("://")
     match scheme:
@@ -124,5 +128,10 @@ def open_event_log(url: str) -> EventLog:
             from services.chassis.events.sqlite import SqliteEventLog  # noqa: PLC0415  only the chosen back end
 
             return SqliteEventLog(rest.removeprefix("/"))
+        case "kafka":
+            from services.chassis.events.kafka import KafkaEventLog  # noqa: PLC0415  the same
+            from services.chassis.events.kafka_records import kafka_place  # noqa: PLC0415  the same
+
+            return KafkaEventLog(kafka_place(rest), compacted=compacted)
         case _:
-            raise InvalidInput(f"events_url: {scheme!r} is not offered; use sqlite:///PATH.")
+            raise InvalidInput(f"events_url: {scheme!r} is not offered; use sqlite:///PATH or kafka://HOST:PORT.")

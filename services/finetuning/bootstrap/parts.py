@@ -21,6 +21,7 @@ from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import tls_files
 from services.finetuning.backends import grader_embedder, ingestion, retrieval, serving, tables
 from services.finetuning.backends.delegation import KeyedDelegation
+from services.finetuning.backends.facts import ADAPTER_TOPIC
 from services.finetuning.backends.generation import RemoteModels
 from services.finetuning.backends.grader_embedder import RemoteEmbedder
 from services.finetuning.backends.grader_judge import RemoteJudge
@@ -114,7 +115,7 @@ async def open_stores(settings: FinetuningSettings, life: Lifecycle, ring: Calla
     database = Database(settings.database_url)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.finetuning.migrations")
-    log = open_event_log(settings.events_url)
+    log = open_event_log(settings.events_url, compacted=[ADAPTER_TOPIC])
     life.on_stop(log.close, name="events")
     jobs = JobTable(database, tables.jobs)
     webhooks = SqlWebhookStore(database, tables.webhooks)
