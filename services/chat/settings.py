@@ -11,7 +11,7 @@ class ChatSettings(RoomSettings):
     Attributes:
         database_url: Where conversations, receipts and feedback are kept.
         blobs_url: Where what feedback says lies for other rooms: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH`.
+        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         retrieval_address: The retrieval room.
         generation_address: The generation room.
         search_timeout_s: Longest wait for passages, vectors or stored text.

@@ -19,7 +19,9 @@ class FinetuningSettings(RoomSettings):
     Attributes:
         database_url: The room's database: `sqlite:///PATH` or `postgresql://…`.
         blobs_url: Where bytes are kept: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH`.
+        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
+        jobs_url: Who tells workers in other processes of new jobs: `local://` (nobody; one process serves and works) or
+            `redis://HOST:PORT/N`.
         ingestion_address: Where the ingestion room answers.
         retrieval_address: Where the retrieval room answers.
         generation_address: Where the generation room answers.
@@ -59,6 +61,7 @@ class FinetuningSettings(RoomSettings):
     database_url: str = "sqlite:///.brain/finetuning/room.db"
     blobs_url: str = "file://.brain/blobs"
     events_url: str = "sqlite:///.brain/events.db"
+    jobs_url: str = "local://"
     ingestion_address: str = "127.0.0.1:50053"
     retrieval_address: str = "127.0.0.1:50052"
     generation_address: str = "127.0.0.1:50051"

@@ -20,6 +20,7 @@ from services.chassis.errors import Unavailable
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import Outbox, OutboxRelay
+from services.chassis.jobs.bell import hang_bell
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.jobs.table import JobTable
 from services.chassis.lifecycle import Lifecycle
@@ -130,6 +131,7 @@ async def join(
         database=stores.database, table=tables.outbox, log=stores.log, oldest_pending=metrics.oldest_pending
     )
     bells = [relay.wake]
+    hang_bell(settings.jobs_url, room="ingestion", works=role is not Role.SERVE, bells=bells, life=life)
 
     def ring() -> None:
         for bell in bells:

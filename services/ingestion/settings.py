@@ -13,7 +13,9 @@ class IngestionSettings(RoomSettings):
     Attributes:
         database_url: The room's database: `sqlite:///PATH` or `postgresql://…`.
         blobs_url: Where bytes are kept: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH`.
+        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
+        jobs_url: Who tells workers in other processes of new jobs: `local://` (nobody; one process serves and works) or
+            `redis://HOST:PORT/N`.
         retrieval_address: Where the retrieval room answers.
         retrieval_timeout_s: How long retrieval may take to withhold one document.
         max_file_bytes: Largest file that is kept.
@@ -30,6 +32,7 @@ class IngestionSettings(RoomSettings):
     database_url: str = "sqlite:///.brain/ingestion/room.db"
     blobs_url: str = "file://.brain/blobs"
     events_url: str = "sqlite:///.brain/events.db"
+    jobs_url: str = "local://"
     retrieval_address: str = "127.0.0.1:50052"
     retrieval_timeout_s: float = Field(default=10.0, gt=0)
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)

@@ -16,7 +16,7 @@ class RetrievalSettings(RoomSettings):
     Attributes:
         database_url: Table of active versions and access revisions, and the outbox.
         blobs_url: Where chunk sets and stored texts lie; shared with ingestion.
-        events_url: The event log.
+        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         index_url: `lancedb://FOLDER`.
         embedder_url: `minilm://` (the packaged model).
         alpha: Weight of the dense ranking where a search does not say.

@@ -22,6 +22,7 @@ from services.chassis.errors import Unavailable
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog
 from services.chassis.events.outbox import OutboxRelay
+from services.chassis.jobs.bell import hang_bell
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import open_model
@@ -97,6 +98,7 @@ async def join(
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(registry)
     bells: list[Callable[[], None]] = []
+    hang_bell(settings.jobs_url, room="finetuning", works=role is not Role.SERVE, bells=bells, life=life)
 
     def ring() -> None:
         for bell in bells:
