@@ -4,18 +4,22 @@ One database and one migration history per room. Write transactions are immediat
 for each other instead of failing half way.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, event, pool
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -37,9 +41,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # Of connections that are being ended, in the background where their user was cancelled.
+        self._ending: set[asyncio.Future[None]] = set()
         scheme, _, rest = url.partition("://")
         if scheme == "sqlite":
-            self.engine = _sqlite(rest.removeprefix("/"))
+            self.engine = _sqlite(rest.removeprefix("/"), self._ending)
         elif scheme == "postgresql":
             self.engine = create_async_engine(f"postgresql+asyncpg://{rest}", pool_pre_ping=True, hide_parameters=True)
         else:
@@ -77,11 +83,39 @@ class Database:
     async def close(self) -> None:
         """Let go of all connections."""
         await self.engine.dispose()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
 
-def _sqlite(path: str) -> AsyncEngine:
+class _Connection(aiosqlite.Connection):
+    """A connection that may be ended twice.
+
+    Work that is cancelled while its connection is being closed ends it at once; the close, which goes on by itself, would
+    end it again and wait for an answer of a thread that is gone: for ever, and with it whoever ends the event loop.
+    """
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection], ending: set[asyncio.Future[None]]) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        # As SQLAlchemy sets it: a process that ends waits for no connection.
+        self._thread.daemon = True
+        self._ending = ending
+        self._end: asyncio.Future[None] | None = None
+
+    def stop(self) -> asyncio.Future[None] | None:
+        """End the thread; return what tells when it has ended."""
+        if self._end is None:
+            self._end = super().stop()
+            if self._end is not None:
+                self._ending.add(self._end)
+                self._end.add_done_callback(self._ending.discard)
+        return self._end
+
+
+def _sqlite(path: str, ending: set[asyncio.Future[None]]) -> AsyncEngine:
+    def connect() -> aiosqlite.Connection:
+        return _Connection(lambda: sqlite3.connect(path or ":memory:", timeout=_BUSY_TIMEOUT_S), ending)
+
     # Errors are logged, and parameters are what people wrote.
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}, "hide_parameters": True}
+    options: dict[str, Any] = {"async_creator": connect, "hide_parameters": True}
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     else:
@@ -113,7 +147,7 @@ def _sqlite(path: str) -> AsyncEngine:
 
 def upsert(connection: AsyncConnection, table: Table) -> Any:
     """Return an INSERT that knows ON CONFLICT; both databases spell it the same way."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    dialect = sqlite_dialect if connection.dialect.name == "sqlite" else postgresql
     return dialect.insert(table)
 
 

@@ -1,5 +1,7 @@
+import asyncio
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import text
@@ -72,3 +74,26 @@ async def test_what_was_to_be_written_stands_in_no_error() -> None:
 def test_an_unknown_scheme_is_named() -> None:
     with pytest.raises(InvalidInput, match="mysql"):
         Database("mysql://nowhere")
+
+
+async def test_work_that_is_cancelled_twice_leaves_nothing_behind_that_waits_for_ever(tmp_path: Path) -> None:
+    async def write_for_ever(database: Database) -> None:
+        while True:
+            async with database.begin() as connection:
+                await connection.exec_driver_sql("UPDATE kept SET value = value + 1")
+
+    random = Random(7)
+    for number in range(40):
+        database = Database(f"sqlite:///{tmp_path}/{number}.db")
+        async with database.begin() as connection:
+            await connection.exec_driver_sql("CREATE TABLE kept (value INTEGER)")
+        work = asyncio.create_task(write_for_ever(database))
+        await asyncio.sleep(random.random() * 0.03)
+        work.cancel()
+        # A few turns of the loop later it is in the middle of closing its connection.
+        for _ in range(random.randrange(8)):
+            await asyncio.sleep(0)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await database.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
