@@ -22,11 +22,13 @@ class GatewaySettings(RoomSettings):
         token_private_key_file: Ed25519 key (PEM) that internal tokens are signed with.
         api_key_secret_file: What API keys are hashed with; without it the database's hashes are worthless.
         token_lifetime_s: How long an internal token is good for: as long as the longest request.
+        limits_url: Where requests are counted: `memory://` (this process alone) or `redis://HOST:PORT/N`, which several
+            gateways share.
         requests_per_minute: Limit of keys that have none of their own.
         max_concurrent: Requests at once of keys that have no limit of their own.
         tenant_requests_per_minute: Limit of all keys of a tenant together.
         tenant_max_concurrent: Requests at once of all keys of a tenant together: less than in all, so that none takes all.
-        max_in_flight: Requests at once in all.
+        max_in_flight: Requests at once in all, in this process.
         max_json_bytes: Largest JSON body: long conversations with inline documents fit.
         max_upload_bytes: Largest file.
         body_patience_s: How long a request's head, or the next piece of its body, may take.
@@ -45,6 +47,7 @@ class GatewaySettings(RoomSettings):
     token_private_key_file: Path
     api_key_secret_file: Path
     token_lifetime_s: int = Field(900, ge=60)
+    limits_url: str = "memory://"
     requests_per_minute: int = Field(6000, ge=1)
     max_concurrent: int = Field(64, ge=1)
     tenant_requests_per_minute: int = Field(60_000, ge=1)

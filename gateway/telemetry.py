@@ -36,6 +36,11 @@ class Metrics:
         self.limited = Counter(
             "brain_http_limited_total", "Requests refused for a limit.", ["reason"], registry=registry
         )
+        self.limits_alone = Counter(
+            "brain_http_limits_alone_total",
+            "Steps of limits that this gateway counted for itself, as what all share was away.",
+            registry=registry,
+        )
         self.streams_cut = Counter(
             "brain_http_streams_cut_total",
             "Streams that ended before their last frame: the reader left or stalled, or something failed.",

@@ -164,7 +164,7 @@ class Gateway:
             reply = await route.handler(call)
             await reply.send(exchange.send) if isinstance(reply, Reply) else await reply.send(exchange.send, stall_s=1)
             return None
-        exchange.rate, within = self._limits.take(key)
+        exchange.rate, within = await self._limits.take(key)
         if not within:
             raise RateLimited(
                 f"No more than {exchange.rate.limit} requests a minute are allowed.",
@@ -173,15 +173,16 @@ class Gateway:
         caller = key.caller
         if not (route.is_open or caller.may(self._policy[route.name])):
             raise PermissionDenied(f"The roles of this key ({_roles(key)}) do not allow {route.name}.")
-        with self._limits.running(key), acting_as(caller, self._tokens.token(caller)):
-            if route.makes_tokens:
-                await self._quotas.check(caller.tenant)
-            call = self._call(exchange, route, path, headers, receive)
-            try:
-                return await self._serve(exchange, route, call, receive)
-            finally:
-                self._meter(key, call)
-                await call.close()
+        async with self._limits.running(key):
+            with acting_as(caller, self._tokens.token(caller)):
+                if route.makes_tokens:
+                    await self._quotas.check(caller.tenant)
+                call = self._call(exchange, route, path, headers, receive)
+                try:
+                    return await self._serve(exchange, route, call, receive)
+                finally:
+                    self._meter(key, call)
+                    await call.close()
 
     async def _who(self, route: Route, headers: Headers) -> ApiKey | None:
         """Return the key; None only on an open route."""

@@ -16,9 +16,11 @@ from gateway.api.openapi import openapi_document
 from gateway.api.routing import Route, RouteTable, Services
 from gateway.backends import chat, finetuning, generation, ingestion, retrieval
 from gateway.backends.database import AnswersTable, AuditTable, KeysTable, UsageTable
+from gateway.backends.memory_counters import MemoryCounters
 from gateway.backends.probe import HealthProbe
 from gateway.bootstrap.http import PatientProtocol, Server, listen
 from gateway.policy import POLICY
+from gateway.ports import Counters
 from gateway.settings import GatewaySettings
 from gateway.telemetry import Metrics
 from gateway.usecases.authenticate import Authenticate, InternalTokens
@@ -30,6 +32,7 @@ from gateway.usecases.repeat import AnswerOnce
 from gateway.usecases.withholding import Withholding
 from services.chassis.auth import TokenMinter
 from services.chassis.database import Database, migrate
+from services.chassis.errors import InvalidInput
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.logging import start_logging
 from services.chassis.rpc.client import connect
@@ -56,6 +59,7 @@ class Assembled:
     services: Services
     ledger: Ledger
     once: AnswerOnce
+    counters: Counters
     database: Database
     channels: Mapping[str, grpc.aio.Channel]
 
@@ -64,6 +68,7 @@ class Assembled:
         await self.ledger.flush()
         for channel in self.channels.values():
             await channel.close()
+        await self.counters.close()
         await self.database.close()
 
 
@@ -119,6 +124,8 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
     services, authenticate = _services(
         database, channels, pepper=settings.api_key_secret_file.read_bytes(), timeout_s=settings.answer_timeout_s
     )
+    metrics = Metrics(registry)
+    counters = _counters(settings, metrics)
     ledger = Ledger(meter=services.meter, audit=services.audit)
     once = AnswerOnce(answers=AnswersTable(database))
     minter = TokenMinter(
@@ -130,6 +137,7 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
         authenticate=authenticate,
         tokens=InternalTokens(minter=minter),
         limits=Limits(
+            counters=counters,
             requests_per_minute=settings.requests_per_minute,
             max_concurrent=settings.max_concurrent,
             tenant_requests_per_minute=settings.tenant_requests_per_minute,
@@ -139,7 +147,7 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
         quotas=Quotas(meter=services.meter),
         once=once,
         ledger=ledger,
-        metrics=Metrics(registry),
+        metrics=metrics,
         bodies=BodyLimits(
             json_bytes=settings.max_json_bytes,
             upload_bytes=settings.max_upload_bytes,
@@ -147,7 +155,25 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
             stall_s=settings.stall_s,
         ),
     )
-    return Assembled(app, services, ledger, once, database, channels)
+    return Assembled(app, services, ledger, once, counters, database, channels)
+
+
+def _counters(settings: GatewaySettings, metrics: Metrics) -> Counters:
+    """Return what counts requests.
+
+    Raises:
+        InvalidInput: The scheme of `limits_url` is not offered.
+    """
+    scheme = settings.limits_url.partition("://")[0]
+    match scheme:
+        case "memory":
+            return MemoryCounters()
+        case "redis" | "rediss":
+            from gateway.backends.redis_counters import RedisCounters  # noqa: PLC0415  only the chosen back end
+
+            return RedisCounters(settings.limits_url, alone=metrics.limits_alone)
+        case _:
+            raise InvalidInput(f"limits_url: {scheme!r} is not offered; use memory:// or redis://HOST:PORT/N.")
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -156,6 +182,7 @@ async def serve(settings: GatewaySettings) -> None:
     gateway = await assemble(settings, REGISTRY)
     life.on_stop(gateway.close, name="close")
     life.spawn(gateway.ledger.run(), name="ledger")
+    life.spawn(gateway.counters.run(), name="counters")
     life.spawn(_prune(gateway.once), name="prune")
     listener = listen(settings.listen)
 

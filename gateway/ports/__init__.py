@@ -4,6 +4,7 @@ Calls to rooms are made for the caller of the request being served, under that c
 `services.chassis.errors`; what the caller may not know of is NotFound.
 """
 
+from gateway.ports.counting import Counters, Drawn
 from gateway.ports.judging import Feedback
 from gateway.ports.memory import Answers, Audit, Keys, Meter
 from gateway.ports.rooms import Chat, Generation, Ingestion, Probe, Retrieval, Withdrawal
@@ -14,7 +15,9 @@ __all__ = [
     "Answers",
     "Audit",
     "Chat",
+    "Counters",
     "Datasets",
+    "Drawn",
     "Feedback",
     "Generation",
     "Graders",

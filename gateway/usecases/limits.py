@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.domain.identity import ApiKey
-from gateway.ports import Meter
+from gateway.ports import Counters, Meter
 from services.chassis.errors import Overloaded, RateLimited
 
 __all__ = ["Limits", "Quotas", "RateState"]
@@ -26,106 +25,79 @@ class RateState:
     reset_s: float
 
 
-class _Bucket:
-    """A token bucket that holds a minute's requests and fills evenly."""
-
-    __slots__ = ("filled_at", "level")
-
-    def __init__(self, level: float, filled_at: float) -> None:
-        self.level = level
-        self.filled_at = filled_at
-
-
 class Limits:
-    """Holds keys and tenants to their limits, in this process.
+    """Holds keys and tenants to their limits, over all gateways that share the counters.
 
     An administrator may give a key any limit; what the tenant's keys do together is the operator's to bound.
 
     Args:
+        counters: Where requests are counted.
         requests_per_minute: For keys that have no limit of their own.
         max_concurrent: For keys that have no limit of their own.
         tenant_requests_per_minute: For all keys of a tenant together.
         tenant_max_concurrent: For all keys of a tenant together.
-        max_in_flight: For all keys together.
-        clock: Seconds that only grow.
+        max_in_flight: For all keys together, in this process: it is what one gateway can serve.
     """
 
     def __init__(
         self,
         *,
+        counters: Counters,
         requests_per_minute: int,
         max_concurrent: int,
         tenant_requests_per_minute: int,
         tenant_max_concurrent: int,
         max_in_flight: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._counters = counters
         self._requests_per_minute = requests_per_minute
         self._max_concurrent = max_concurrent
         self._tenant_requests_per_minute = tenant_requests_per_minute
         self._tenant_max_concurrent = tenant_max_concurrent
         self._max_in_flight = max_in_flight
-        self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
-        self._running: Counter[str] = Counter()
         self._in_flight = 0
 
-    def take(self, key: ApiKey) -> tuple[RateState, bool]:
+    async def take(self, key: ApiKey) -> tuple[RateState, bool]:
         """Count a request; return where the key stands now and whether the request is within the limits."""
-        state, allowed = self._draw(key.id, key.grant.requests_per_minute or self._requests_per_minute)
+        state, allowed = await self._draw(key.id, key.grant.requests_per_minute or self._requests_per_minute)
         if allowed:
-            together, allowed = self._draw(_tenant(key), self._tenant_requests_per_minute)
+            together, allowed = await self._draw(_tenant(key), self._tenant_requests_per_minute)
             if not allowed:
                 return together, False
         return state, allowed
 
-    def _draw(self, name: str, limit: int) -> tuple[RateState, bool]:
-        now = self._clock()
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            self._drop_full(now)
-            bucket = self._buckets[name] = _Bucket(float(limit), now)
-        bucket.level = min(float(limit), bucket.level + (now - bucket.filled_at) * limit / _MINUTE_S)
-        bucket.filled_at = now
-        if allowed := bucket.level >= 1.0:
-            bucket.level -= 1.0
+    async def _draw(self, name: str, limit: int) -> tuple[RateState, bool]:
+        drawn = await self._counters.draw(name, limit)
         # With room: when the bucket is full again. Without: when the next request fits.
-        missing = limit - bucket.level if allowed else 1.0 - bucket.level
-        return RateState(limit, math.floor(bucket.level), missing * _MINUTE_S / limit), allowed
+        missing = limit - drawn.left if drawn.allowed else 1.0 - drawn.left
+        return RateState(limit, math.floor(drawn.left), missing * _MINUTE_S / limit), drawn.allowed
 
-    @contextmanager
-    def running(self, key: ApiKey) -> Iterator[None]:
+    @asynccontextmanager
+    async def running(self, key: ApiKey) -> AsyncIterator[None]:
         """Count a request as running within the block.
 
         Raises:
             RateLimited: The key, or its tenant, has as many running as it may.
-            Overloaded: All keys together have.
+            Overloaded: This gateway has.
         """
-        tenant = _tenant(key)
-        for name, who, allowed in (
-            (key.id, "key", key.grant.max_concurrent or self._max_concurrent),
-            (tenant, "tenant", self._tenant_max_concurrent),
-        ):
-            if self._running[name] >= allowed:
-                raise RateLimited(f"This {who} may run {allowed} requests at once, and does.", retry_after_s=1.0)
         if self._in_flight >= self._max_in_flight:
             raise Overloaded("The gateway serves as many requests as it can at the moment.", retry_after_s=1.0)
-        self._running.update((key.id, tenant))
+        entered: list[tuple[str, str]] = []
         self._in_flight += 1
         try:
+            for name, who, allowed in (
+                (key.id, "key", key.grant.max_concurrent or self._max_concurrent),
+                (_tenant(key), "tenant", self._tenant_max_concurrent),
+            ):
+                entry = await self._counters.enter(name, allowed)
+                if entry is None:
+                    raise RateLimited(f"This {who} may run {allowed} requests at once, and does.", retry_after_s=1.0)
+                entered.append((name, entry))
             yield
         finally:
             self._in_flight -= 1
-            self._running.subtract((key.id, tenant))
-            # Names that nothing runs for are let go.
-            self._running += Counter()
-
-    def _drop_full(self, now: float) -> None:
-        """Let go of buckets that have been idle for a minute: they are full, as a new one is."""
-        if len(self._buckets) < 10_000:
-            return
-        for key_id in [name for name, bucket in self._buckets.items() if now - bucket.filled_at > _MINUTE_S]:
-            del self._buckets[key_id]
+            for name, entry in entered:
+                self._counters.leave(name, entry)
 
 
 def _tenant(key: ApiKey) -> str:

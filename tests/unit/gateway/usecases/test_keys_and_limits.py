@@ -1,4 +1,5 @@
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.backends.database import KeysTable
+from gateway.backends.memory_counters import MemoryCounters
 from gateway.domain.identity import ApiKey, KeyGrant
 from gateway.domain.keeping import Paging
 from gateway.usecases.authenticate import Authenticate
@@ -108,49 +110,53 @@ async def test_keys_are_listed_by_tenant_in_pages(keys: KeysTable) -> None:
     assert ([key.id for key in rest.items], rest.has_more) == ([made[0]], False)
 
 
-def limits_of(**given: Any) -> Limits:
+def limits_of(*, clock: Callable[[], float] = time.monotonic, **given: Any) -> Limits:
     """Return limits that are far away but for those given."""
     each = {"requests_per_minute": 1000, "max_concurrent": 1000}
     together = {"tenant_requests_per_minute": 1000, "tenant_max_concurrent": 1000, "max_in_flight": 1000}
-    return Limits(**(each | together | given))
+    return Limits(counters=MemoryCounters(clock=clock), **(each | together | given))
 
 
-def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
+async def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
     clock = [0.0]
     limits = limits_of(requests_per_minute=60, clock=lambda: clock[0])
     key = ApiKey("key_1", GRANT, "cb-…", datetime.now(UTC))
-    assert all(limits.take(key)[1] for _ in range(60))
-    state, allowed = limits.take(key)
+    assert all([(await limits.take(key))[1] for _ in range(60)])
+    state, allowed = await limits.take(key)
     assert not allowed
     assert state.remaining == 0
     assert state.reset_s == pytest.approx(1.0)
     clock[0] = 1.0
-    assert limits.take(key)[1]
-    assert not limits.take(key)[1]
+    assert (await limits.take(key))[1]
+    assert not (await limits.take(key))[1]
     clock[0] = 1000.0
-    assert limits.take(key)[0].remaining == 59
+    assert (await limits.take(key))[0].remaining == 59
 
 
-def test_all_keys_together_are_limited_too() -> None:
+async def test_all_keys_together_are_limited_too() -> None:
     limits = limits_of(max_in_flight=1)
     one, two = (ApiKey(name, GRANT, "cb-…", datetime.now(UTC)) for name in ("key_1", "key_2"))
-    with limits.running(one), pytest.raises(Overloaded), limits.running(two):
-        pass
-    with limits.running(two):
+    async with limits.running(one):
+        with pytest.raises(Overloaded):
+            async with limits.running(two):
+                pass
+    async with limits.running(two):
         pass
 
 
-def test_the_keys_of_a_tenant_share_its_limits() -> None:
+async def test_the_keys_of_a_tenant_share_its_limits() -> None:
     def key(name: str, tenant: str) -> ApiKey:
         grant = KeyGrant(tenant, "ann", frozenset({Role.VIEWER}), requests_per_minute=100, max_concurrent=100)
         return ApiKey(name, grant, "cb-…", datetime.now(UTC))
 
     one, two, other = key("key_1", "acme"), key("key_2", "acme"), key("key_3", "globex")
     limits = limits_of(tenant_requests_per_minute=3, tenant_max_concurrent=2, clock=lambda: 0.0)
-    assert [limits.take(each)[1] for each in (one, two, one, two, other)] == [True, True, True, False, True]
-    assert limits.take(two)[0].limit == 3
+    assert [(await limits.take(each))[1] for each in (one, two, one, two, other)] == [True, True, True, False, True]
+    assert (await limits.take(two))[0].limit == 3
     running = limits.running
-    with running(one), running(two), running(other), pytest.raises(RateLimited, match="tenant"), running(one):
-        pass
-    with limits.running(one), limits.running(one):
+    async with running(one), running(two), running(other):
+        with pytest.raises(RateLimited, match="tenant"):
+            async with running(one):
+                pass
+    async with running(one), running(one):
         pass
