@@ -178,20 +178,28 @@ def _signalled(process: psutil.Process, number: signal.Signals) -> None:
         return
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on and that this process has not given away."""
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if port in _given:
-            continue
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
+def free_port(*, together: int = 1) -> int:
+    """Return a port of 127.0.0.1 that nobody listens on and that this process has not given away.
+
+    Args:
+        together: How many are needed that follow each other; the first is returned.
+    """
+    for first in random.sample(_PORTS, len(_PORTS)):
+        ports = range(first, first + together)
+        if _given.isdisjoint(ports) and all(map(_is_free, ports)):
+            _given.update(ports)
+            return first
     raise RuntimeError("No port is free.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def is_open(port: int) -> bool:

@@ -22,6 +22,8 @@ def install() -> Path:
 class WeaviateServer(ServerProcess):
     """A node that knows two users, `admin` and `reader`, and nobody without a key.
 
+    It cannot be told to keep its gRPC port and its gossip to 127.0.0.1: they listen on all addresses.
+
     Attributes:
         http: Base address of REST, `http://host:port`.
         grpc: `host:port`.
@@ -31,8 +33,10 @@ class WeaviateServer(ServerProcess):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("weaviate", folder)
-        names = ("http", "grpc", "gossip", "data", "raft", "raft_rpc", "metrics")
-        self._ports = {name: free_port() for name in names}
+        self._ports = {name: free_port() for name in ("http", "grpc", "gossip", "data", "metrics")}
+        # On one machine a node looks for its own calls here, whatever it is told; else it never elects itself.
+        self._ports["raft"] = free_port(together=2)
+        self._ports["raft_rpc"] = self._ports["raft"] + 1
         self.http = f"http://127.0.0.1:{self._ports['http']}"
         self.grpc = f"127.0.0.1:{self._ports['grpc']}"
         self.key, self.reader_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
