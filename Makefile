@@ -54,6 +54,10 @@ test: setup ## Unit, contract, architecture and end-to-end tests, the last on th
 test-conformance: setup ## The official SDKs, oldest and newest supported, against the real gateway
 	@$(BIN)/python -m tests.conformance
 
+.PHONY: test-cluster
+test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
+	@$(BIN)/python -m tests.cluster
+
 .PHONY: test-faults
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost
 	@$(BIN)/python -m pytest tests/faults
