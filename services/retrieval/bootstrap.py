@@ -192,9 +192,35 @@ async def _open_index(settings: RetrievalSettings, lifecycle: Lifecycle, *, dime
         case "lancedb":
             from services.retrieval.backends.lancedb import LanceIndex  # noqa: PLC0415  only what is chosen
 
-            index = LanceIndex(rest, dimension=dimension, ann_rows=settings.ann_rows)
-            await index.open()
-            lifecycle.on_stop(index.close, name="index")
-            return index
+            embedded = LanceIndex(rest, dimension=dimension, ann_rows=settings.ann_rows)
+            await embedded.open()
+            lifecycle.on_stop(embedded.close, name="index")
+            return embedded
+        case "weaviate" | "weaviates":
+            from services.retrieval.backends.weaviate import WeaviateIndex  # noqa: PLC0415  only what is chosen
+            from services.retrieval.backends.weaviate_server import WeaviateServer  # noqa: PLC0415  the same
+
+            server = WeaviateServer.of_url(
+                settings.index_url,
+                key=settings.index_key_file.read_text().strip() if settings.index_key_file else "",
+                ca_file=settings.index_ca_file,
+                cert_file=settings.index_cert_file,
+                cert_key_file=settings.index_cert_key_file,
+                query_timeout_s=settings.index_query_timeout_s,
+                write_timeout_s=settings.index_write_timeout_s,
+            )
+            shared = WeaviateIndex(
+                server,
+                dimension=dimension,
+                collection=settings.index_collection,
+                replicas=settings.index_replicas,
+                consistency=settings.index_consistency,
+                ann_rows=settings.ann_rows,
+            )
+            await shared.open()
+            lifecycle.on_stop(shared.close, name="index")
+            return shared
         case _:
-            raise InvalidInput(f"index_url: {scheme!r} is not offered; use lancedb://FOLDER.")
+            raise InvalidInput(
+                f"index_url: {scheme!r} is not offered; use lancedb://FOLDER or weaviate://HOST[:PORT][?grpc=HOST:PORT]."
+            )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, FilePath
 
 from services.chassis.settings import RoomSettings, room_config
 
@@ -17,7 +17,20 @@ class RetrievalSettings(RoomSettings):
         database_url: Table of active versions and access revisions, and the outbox.
         blobs_url: Where chunk sets and stored texts lie; shared with ingestion.
         events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
-        index_url: `lancedb://FOLDER`.
+        index_url: `lancedb://FOLDER`, with one process that writes; or `weaviate://HOST[:PORT][?grpc=HOST:PORT]`
+            (`weaviates://` for TLS; PORT is 8080 or 443, gRPC is at HOST:50051 where it does not say). Weaviate must
+            index at once (leave its `ASYNC_INDEXING` off) and needs `USE_BLOCKMAX_WAND=false` in its environment: else
+            keyword searches pass over chunks that were written lately (docs/decisions/0033).
+        index_key_file: File with Weaviate's API key; read at the start. The key makes the collection and its tenants.
+        index_ca_file: Authorities (PEM) that Weaviate's certificates must come from; none for those of the web.
+        index_cert_file: Certificate (PEM) that is shown to Weaviate, where it asks for one.
+        index_cert_key_file: Private key of that certificate.
+        index_collection: Name of the collection in Weaviate. Vectors of another model need another name.
+        index_replicas: Copies of each chunk in a collection that is made; not more than Weaviate has nodes.
+        index_consistency: How many copies answer before a search or a write is done. With `ALL` a removed document is
+            gone from every copy when its end is announced, and one lost node stops writing.
+        index_query_timeout_s: Seconds that one question to Weaviate may take.
+        index_write_timeout_s: Seconds that one batch of writes to Weaviate may take.
         embedder_url: `minilm://` (the packaged model).
         alpha: Weight of the dense ranking where a search does not say.
         fusion: How the two rankings are joined where a search does not say.
@@ -27,7 +40,8 @@ class RetrievalSettings(RoomSettings):
         reranker_url: An HTTP `/rerank` endpoint of the Cohere or Jina shape; empty for none.
         reranker_model: Model name sent to it.
         reranker_key_file: File with its bearer token.
-        ann_rows: Rows above which an approximate vector index is kept; below, brute force is exact and fast enough.
+        ann_rows: Rows above which an approximate vector index is kept; below, brute force is exact and fast enough. In
+            Weaviate: rows that pass a search's filter, as it is when the collection is made.
         index_batch_events: Document events read at a time; more than `index_batch_chunks` would hold back their commit.
         index_batch_chunks: Chunks embedded and written in one commit: some seconds of embedding, which bounds what
             a crash repeats and how long a short document waits behind others.
@@ -40,6 +54,15 @@ class RetrievalSettings(RoomSettings):
     blobs_url: str = "file://.brain/blobs"
     events_url: str = "sqlite:///.brain/events.db"
     index_url: str = "lancedb://.brain/index"
+    index_key_file: FilePath | None = None
+    index_ca_file: FilePath | None = None
+    index_cert_file: FilePath | None = None
+    index_cert_key_file: FilePath | None = None
+    index_collection: str = Field(default="BrainChunks", pattern=r"^[A-Z][_0-9A-Za-z]{0,230}$")
+    index_replicas: int = Field(default=1, ge=1, le=99)
+    index_consistency: Literal["ONE", "QUORUM", "ALL"] = "QUORUM"
+    index_query_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    index_write_timeout_s: float = Field(default=60.0, gt=0, le=600)
     embedder_url: str = "minilm://"
     alpha: float = Field(default=0.5, ge=0, le=1)
     fusion: Literal["relative_score", "reciprocal_rank"] = "relative_score"

@@ -1,7 +1,9 @@
 """The index port: what every back end must do."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,31 @@ from services.retrieval.backends import lancedb as lancedb_backend
 from services.retrieval.backends.lancedb import LanceIndex
 from services.retrieval.domain import ChunkRow, Locator, Scope, attribute_terms, chunk_id, parse_filter
 from services.retrieval.ports import Index
+from tests.cluster_servers import ClusterServers
+from tests.weaviate_index import drop_collection, new_collection, opened_weaviate, weaviate_index, weaviate_server
 
 DIMENSION = 8
-BACKENDS = ("lancedb",)
+BACKENDS = ("lancedb", pytest.param("weaviate", marks=pytest.mark.cluster))
 
 
-@pytest_asyncio.fixture(params=BACKENDS)
-async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Index]:
+@pytest_asyncio.fixture
+async def lance(tmp_path: Path) -> AsyncIterator[Index]:
     opened = LanceIndex(str(tmp_path / "index"), dimension=DIMENSION, ann_rows=1_000)
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture(params=BACKENDS)
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Index]:
+    if request.param == "lancedb":
+        opened = LanceIndex(str(tmp_path / "index"), dimension=DIMENSION, ann_rows=1_000)
+        await opened.open()
+        yield opened
+        await opened.close()
+    else:
+        async with opened_weaviate(request.getfixturevalue("cluster"), dimension=DIMENSION, ann_rows=1_000) as shared:
+            yield shared
 
 
 def vector(*parts: float) -> Any:
@@ -192,6 +208,129 @@ async def test_tokens_of_a_version(index: Index) -> None:
     assert await index.tokens("acme", "d", 2) == frozenset()
 
 
+async def test_a_tenant_that_nobody_wrote_to_is_empty(index: Index) -> None:
+    assert await both(index, scope(tenant="nobody")) == [set(), set()]
+    assert await index.counts("nobody", ["d"]) == {}
+    assert await index.tokens("nobody", "d", 1) == frozenset()
+    await index.clear("nobody", {"d": None})
+    await index.set_access("nobody", "d", ["user:bob"], 1)
+    await index.set_attribute_terms("nobody", "d", [])
+    assert await index.counts("nobody", []) == {}
+
+
+async def test_names_of_tenants_may_hold_anything_and_none_sees_another(index: Index) -> None:
+    names = [
+        "acme",
+        "Acme",
+        "ACME",
+        "acme ",
+        "a/c:m.e",
+        "äcmé",
+        "acme\u0301",
+        "会社",
+        "x" * 64,
+        "x" * 65,
+        "x" * 300,
+        "-",
+        "t-acme",
+    ]
+    for name in names:
+        await index.write([row(name, "word", vector(1), tenant=name)])
+    for name in names:
+        assert await both(index, scope(tenant=name)) == [{name}, {name}]
+        assert await index.counts(name, names) == {(name, 1): 1}
+
+
+async def test_the_first_writes_of_a_new_tenant_may_come_at_once(index: Index) -> None:
+    await asyncio.gather(*(index.write([row(f"d{at}", "word", vector(1), tenant="new")]) for at in range(8)))
+    assert await index.counts("new", [f"d{at}" for at in range(8)]) == {(f"d{at}", 1): 1 for at in range(8)}
+
+
+async def test_texts_names_and_values_come_back_as_they_were_written(index: Index) -> None:
+    odd = ["quote' \" \\ `", " edges ", "line\nend\ttab", "naïve ﬁ 会社 🙂", "a|b", "*?%_", "x" * 5_000]
+    rows = [
+        row(name, f"tök{at} 会社", vector(1), collection_id=name, principals=(name,), attributes={"key": name})
+        for at, name in enumerate(odd)
+    ]
+    await index.write(rows)
+    for at, name in enumerate(odd):
+        wanted = parse_filter(json.dumps({"type": "eq", "key": "key", "value": name}))
+        where = scope(collection_ids=(name,), principals=(name,), filter=wanted)
+        assert [(hit.document_id, hit.collection_id) for hit in await index.dense(where, vector(1), limit=10)] == [
+            (name, name)
+        ]
+        (found,) = await index.keyword(where, f"tök{at}", limit=10)
+        assert found.text == f"tök{at} 会社"
+    assert await index.counts("acme", odd) == {(name, 1): 1 for name in odd}
+    await index.clear("acme", {"edges": None, " edges ": None})
+    assert set(await index.counts("acme", odd)) == {(name, 1) for name in odd if name != " edges "}
+
+
+async def test_white_space_at_the_ends_of_names_counts(index: Index) -> None:
+    await index.write([row("d", "word", vector(1), principals=("user:ann ",), attributes={"team": "it "})])
+    await index.write([row(" d", "word", vector(1), principals=("user:bob",), attributes={"team": ""})])
+    assert await both(index, scope(principals=("user:ann",))) == [set(), set()]
+    assert await both(index, scope(principals=("user:ann ",))) == [{"d"}, {"d"}]
+    for value, expected in (("it", {"d", " d"}), ("it ", {" d"}), ("", {"d"})):
+        other = parse_filter(json.dumps({"type": "ne", "key": "team", "value": value}))
+        assert await both(index, scope(principals=None, filter=other)) == [expected, expected]
+    await index.clear("acme", {" d": None})
+    assert await index.counts("acme", ["d", " d"]) == {("d", 1): 1}
+
+
+async def test_a_chunk_may_carry_nothing_but_its_text(index: Index) -> None:
+    bare = replace(row("d", "word", vector(1), principals=()), locator=Locator(), attribute_terms=(), text="")
+    await index.write([bare, replace(row("silent", "", vector(1)), attribute_terms=())])
+    (hit,) = await index.keyword(scope(principals=None), "word", limit=10)
+    assert (hit.document_id, hit.text, hit.locator) == ("d", "", Locator())
+    other = parse_filter('{"type":"nin","key":"team","value":["it","hr"]}')
+    assert {hit.document_id for hit in await index.dense(scope(principals=None, filter=other), vector(1), limit=9)} == {
+        "d",
+        "silent",
+    }
+
+
+async def test_the_best_come_first_and_no_more_than_asked_for(index: Index) -> None:
+    await index.write([row(f"d{at}", "word " * (at + 1), vector(1, at)) for at in range(12)])
+    near = await index.dense(scope(), vector(1), limit=5)
+    assert [hit.document_id for hit in near] == [f"d{at}" for at in range(5)]
+    assert [hit.score for hit in near] == pytest.approx([1 / np.sqrt(1 + at**2) for at in range(5)], abs=1e-5)
+    worded = await index.keyword(scope(), "word", limit=5)
+    assert len(worded) == 5
+    assert [hit.score for hit in worded] == sorted((hit.score for hit in worded), reverse=True)
+    assert len(await index.dense(scope(), vector(1), limit=32_000)) == 12
+    assert len(await index.keyword(scope(), "word", limit=32_000)) == 12
+
+
+async def test_equal_hits_come_in_the_order_of_their_ids(index: Index) -> None:
+    await index.write([row(f"d{at}", "word", vector(1)) for at in range(9)])
+    ids = [hit.chunk_id for hit in await index.keyword(scope(), "word", limit=10)]
+    assert ids == sorted(ids)
+
+
+async def test_a_document_may_have_thousands_of_chunks(index: Index) -> None:
+    await index.write([row("d", f"word w{at}", vector(1, at), at=at) for at in range(2_100)])
+    await index.write([row("other", "word", vector(1))])
+    assert await index.counts("acme", ["d", "other"]) == {("d", 1): 2_100, ("other", 1): 1}
+    assert await index.tokens("acme", "d", 1) == {"word", *(f"w{at}" for at in range(2_100))}
+    await index.set_access("acme", "d", ["user:bob"], 2)
+    assert await both(index, scope()) == [{"other"}, {"other"}]
+    # By words: beyond `ann_rows` the vector index may miss one now and then.
+    found = await index.keyword(scope(principals=("user:bob",)), "word", limit=3_000)
+    assert (len(found), {hit.access_revision for hit in found}) == (2_100, {2})
+    await index.clear("acme", {"d": None})
+    assert await index.counts("acme", ["d", "other"]) == {("other", 1): 1}
+    assert await both(index, scope(principals=None)) == [{"other"}, {"other"}]
+
+
+async def test_many_documents_are_counted_and_cleared_at_once(index: Index) -> None:
+    names = [f"d{at}" for at in range(700)]
+    await index.write([row(name, "word", vector(1), version=version) for name in names for version in (1, 2)])
+    assert await index.counts("acme", names) == {(name, version): 1 for name in names for version in (1, 2)}
+    await index.clear("acme", {name: 2 if at % 2 else None for at, name in enumerate(names)})
+    assert await index.counts("acme", names) == {(name, 2): 1 for name in names[1::2]}
+
+
 async def test_maintenance_changes_no_answer(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lancedb_backend, "_MAX_LOOSE_ROWS", 1)
     random = np.random.default_rng(7)
@@ -212,7 +351,7 @@ async def test_maintenance_changes_no_answer(index: Index, monkeypatch: pytest.M
 
 
 async def test_text_that_was_replaced_leaves_the_disk_though_nothing_more_is_written(
-    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lance: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lancedb_backend, "_MAX_LOOSE_S", 0.0)
     monkeypatch.setattr(lancedb_backend, "_KEEP_OLD", timedelta(seconds=0.5))
@@ -220,12 +359,12 @@ async def test_text_that_was_replaced_leaves_the_disk_though_nothing_more_is_wri
     def held() -> bool:
         return any(b"confidential" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
-    await index.write([row(f"d{at}", "confidential", vector(1)) for at in range(8)])
-    await index.clear("acme", {f"d{at}": None for at in range(8)})
-    await index.maintain()
+    await lance.write([row(f"d{at}", "confidential", vector(1)) for at in range(8)])
+    await lance.clear("acme", {f"d{at}": None for at in range(8)})
+    await lance.maintain()
     assert held()
     await asyncio.sleep(0.6)
-    await index.maintain()
+    await lance.maintain()
     assert not held()
 
 
@@ -238,3 +377,16 @@ async def test_vectors_of_another_model_are_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(error):
                 await opened.open()
+
+
+@pytest.mark.cluster
+async def test_vectors_of_another_model_are_refused_in_weaviate(cluster: ClusterServers) -> None:
+    server, collection = weaviate_server(cluster), new_collection()
+    first, second = (weaviate_index(server, collection, dimension=dimension) for dimension in (8, 16))
+    try:
+        await first.open()
+        with pytest.raises(Conflict, match="index_collection"):
+            await second.open()
+    finally:
+        await first.close()
+        await drop_collection(server, collection)

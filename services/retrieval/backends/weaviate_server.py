@@ -1,0 +1,185 @@
+"""Where Weaviate is, how its client is made, and what its errors are called here."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+import httpx
+from weaviate import WeaviateAsyncClient
+from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.config import GrpcConfig
+from weaviate.connect.base import ConnectionParams
+from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
+
+from services.chassis.errors import InvalidInput, Unavailable
+
+__all__ = ["WeaviateServer", "answered", "is_refusal", "reason_of"]
+
+_FORM: Final = (
+    "use weaviate://HOST[:PORT][?grpc=HOST:PORT], or weaviates:// for TLS; PORT is 8080 or 443, grpc is HOST:50051"
+)
+_HTTP_PORT: Final = 8080
+_HTTPS_PORT: Final = 443
+_GRPC_PORT: Final = 50051
+# A server that came back is found again within this time; gRPC's own pause grows to two minutes.
+_MAX_RECONNECT_MS: Final = 2_000
+# Reasons go to the log: enough to understand, not a whole batch.
+_MAX_REASON: Final = 500
+_REFUSALS: Final = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class WeaviateServer:
+    """Where Weaviate is and what it is told.
+
+    Attributes:
+        http_host: Host of REST.
+        http_port: Its port.
+        grpc_host: Host of gRPC.
+        grpc_port: Its port.
+        tls: Whether both speak TLS.
+        key: API key; empty for none.
+        ca_file: Authorities (PEM) that the certificates must come from; None for those of the web.
+        cert_file: Certificate (PEM) that is shown; None for none.
+        cert_key_file: Its private key.
+        query_timeout_s: Seconds that a search or a count may take.
+        write_timeout_s: Seconds that one batch of writes may take.
+    """
+
+    http_host: str
+    http_port: int
+    grpc_host: str
+    grpc_port: int
+    tls: bool
+    key: str = field(default="", repr=False)
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    cert_key_file: Path | None = None
+    query_timeout_s: float = 10.0
+    write_timeout_s: float = 60.0
+
+    @classmethod
+    def of_url(cls, url: str, **about: Any) -> Self:
+        """Return the server of a URL; `about` are the other attributes.
+
+        Raises:
+            InvalidInput: It is no such URL; the message says what is.
+        """
+        try:
+            parts = urlsplit(url)
+            options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            (grpc_place,) = options.pop("grpc", [""])
+            tls, port = parts.scheme == "weaviates", parts.port
+            grpc_parts = urlsplit(f"//{grpc_place}")
+            grpc_host, grpc_port = grpc_parts.hostname or parts.hostname, grpc_parts.port
+        except ValueError as error:
+            raise InvalidInput(f"index_url: {url!r} is no such address; {_FORM}.") from error
+        strange = parts.username is not None or parts.path not in {"", "/"} or parts.fragment or options
+        if parts.scheme not in {"weaviate", "weaviates"} or not parts.hostname or not grpc_host or strange:
+            raise InvalidInput(f"index_url: {url!r} is no such address; {_FORM}.")
+        return cls(
+            http_host=parts.hostname,
+            http_port=port or (_HTTPS_PORT if tls else _HTTP_PORT),
+            grpc_host=grpc_host,
+            grpc_port=grpc_port or _GRPC_PORT,
+            tls=tls,
+            **about,
+        )
+
+    def client(self) -> WeaviateAsyncClient:
+        """Return a client that is not connected yet.
+
+        Raises:
+            InvalidInput: The files of the certificates are none.
+        """
+        # It logs whole objects that were refused: texts of documents. What went wrong is raised anyway.
+        logging.getLogger("weaviate-client").disabled = True
+        config = AdditionalConfig(
+            timeout=Timeout(query=self.query_timeout_s, insert=self.write_timeout_s, init=self.query_timeout_s),
+            grpc_config=GrpcConfig(
+                channel_options=[("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_MS)],
+                credentials=self._grpc_credentials(),
+            ),
+        )
+        client = WeaviateAsyncClient(
+            ConnectionParams.from_params(
+                http_host=self.http_host,
+                http_port=self.http_port,
+                http_secure=self.tls,
+                grpc_host=self.grpc_host,
+                grpc_port=self.grpc_port,
+                grpc_secure=self.tls,
+            ),
+            auth_client_secret=Auth.api_key(self.key) if self.key else None,
+            additional_config=config,
+            # They ask PyPI for the client's newest release.
+            skip_init_checks=True,
+        )
+        context = self._tls_context()
+        if context is not None:
+            transport = httpx.AsyncHTTPTransport(verify=context)
+            # No setting of the client reaches the authorities and the certificate of REST; if this place moves, calls
+            # fail, since the web's authorities vouch for nobody of ours.
+            client._connection._make_mounts = lambda _colour: {"https://": transport}  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        return client
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self.tls or (self.ca_file is None and self.cert_file is None):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.cert_key_file)
+        except OSError as error:
+            raise InvalidInput(
+                "index_ca_file, index_cert_file, index_cert_key_file: these are no certificates with their key.",
+                private=repr(error),
+            ) from error
+        return context
+
+    def _grpc_credentials(self) -> grpc.ChannelCredentials | None:
+        if not self.tls or (self.ca_file is None and self.cert_file is None):
+            return None
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.ca_file.read_bytes() if self.ca_file else None,
+            private_key=self.cert_key_file.read_bytes() if self.cert_key_file else None,
+            certificate_chain=self.cert_file.read_bytes() if self.cert_file else None,
+        )
+
+
+@asynccontextmanager
+async def answered(timeout_s: float) -> AsyncIterator[None]:
+    """Wait no longer than `timeout_s` for what is asked inside, and call its errors by our names.
+
+    Raises:
+        Unavailable: No answer in time, or one that is an error.
+    """
+    try:
+        # The client repeats what found nobody for a minute; the deadline is of all tries together.
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise _unavailable(f"no answer within {timeout_s:g} s") from error
+    except (WeaviateBaseError, httpx.HTTPError, grpc.RpcError, OSError) as error:
+        raise _unavailable(reason_of(error)) from error
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Return whether the server knows the key not at all, or does not let it do what was asked."""
+    return isinstance(error, UnexpectedStatusCodeError) and error.status_code in _REFUSALS
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the log may say of an error."""
+    return f"{type(error).__name__}: {error}"[:_MAX_REASON]
+
+
+def _unavailable(reason: str) -> Unavailable:
+    return Unavailable("The index is not available.", private=reason, retry_after_s=1.0)
