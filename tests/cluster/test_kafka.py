@@ -145,6 +145,24 @@ async def test_a_record_that_is_no_envelope_goes_to_the_dead_letters_and_nobody_
         assert await log.lag(f"{topic}.dlt", "undertaker") == 3
 
 
+async def test_installations_with_prefixes_of_their_own_share_brokers_and_nothing_else(
+    cluster: ClusterServers, topic: str
+) -> None:
+    here, there = (f"kafka://{cluster.kafka}?prefix={name}" for name in ("here.", "there."))
+    sent, other = events(1)[0], events(1)[0]
+    async with opened(here) as one, opened(there) as two:
+        await one.publish(topic, [sent])
+        await two.publish(topic, [other])
+        [record] = await one.read(topic, GROUP, limit=10, wait_s=0)
+        assert (record.topic, record.envelope) == (topic, sent)
+        await one.dead_letter(record, "inedible")
+        await one.commit(GROUP, record)
+        assert await one.lag(topic, GROUP) == 0
+        assert await two.lag(topic, GROUP) == 1
+        [dead] = await one.read(f"{topic}.dlt", "undertaker", wait_s=0)
+        assert (dead.topic, dead.envelope) == (f"{topic}.dlt", sent)
+
+
 async def test_a_compacted_topic_is_made_as_one_and_others_keep_their_records_for_a_while(
     cluster: ClusterServers, url: str, topic: str
 ) -> None:
@@ -191,6 +209,7 @@ async def test_a_broker_that_is_away_is_said_to_be_soon(topic: str, unused_tcp_p
         ("a:1?partitions=0", "partitions"),
         ("a:1?replication=many", "replication"),
         ("a:1?acks=0", "acks"),
+        ("a:1?prefix=a%20b", "prefix"),
         ("a:1/topic", "HOST:PORT"),
     ],
 )

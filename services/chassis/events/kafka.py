@@ -69,7 +69,7 @@ class KafkaEventLog:
         # It repeats itself several times a second while a broker is away; what matters of it is raised, too.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._place = place
-        self._compacted = frozenset(compacted)
+        self._compacted = frozenset(map(self._named, compacted))
         self._client = {
             "bootstrap_servers": list(place.servers),
             "bootstrap_timeout_ms": _REACH_MS,
@@ -85,12 +85,12 @@ class KafkaEventLog:
 
     async def publish(self, topic: str, envelopes: Sequence[Envelope]) -> None:
         """Append envelopes; every in-sync copy has them when this returns."""
-        await self._send(topic, [record_parts(envelope) for envelope in envelopes])
+        await self._send(self._named(topic), [record_parts(envelope) for envelope in envelopes])
 
     async def read(self, topic: str, group: str, *, limit: int = 1, wait_s: float = 5.0) -> list[Record]:
         """Return what the group's member holds and has not committed."""
         with _translated():
-            member = await self._member(topic, group)
+            member = await self._member(self._named(topic), group)
             while True:
                 found = await member.read(limit, wait_s)
                 records = [record async for record in self._readable(found)]
@@ -106,10 +106,11 @@ class KafkaEventLog:
         So is a partition that went to another member meanwhile: the record is handed out again there.
         """
         with _translated():
-            await (await self._member(record.topic, group)).commit(record.partition, record.offset)
+            await (await self._member(self._named(record.topic), group)).commit(record.partition, record.offset)
 
     async def replay(self, topic: str, *, caught_up: asyncio.Event | None = None) -> AsyncIterator[Record]:
         """Yield the newest record of each key in order, then what comes."""
+        topic = self._named(topic)
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"kafka-replay-{topic}")
         with _translated():
             await self._make(topic)
@@ -141,12 +142,13 @@ class KafkaEventLog:
     async def dead_letter(self, record: Record, reason: str) -> None:
         """Put the record on the topic's dead letters."""
         key, value, headers = record_parts(record.envelope)
-        await self._send(dead_letter_topic(record.topic), [(key, value, with_reason(headers, reason))])
+        dead = dead_letter_topic(self._named(record.topic))
+        await self._send(dead, [(key, value, with_reason(headers, reason))])
 
     async def lag(self, topic: str, group: str) -> int:
         """Return the number of records that the group has not committed, in all partitions."""
         with _translated():
-            return await (await self._member(topic, group)).lag()
+            return await (await self._member(self._named(topic), group)).lag()
 
     async def close(self) -> None:
         """Leave the groups and let go of the brokers."""
@@ -162,6 +164,10 @@ class KafkaEventLog:
             with contextlib.suppress(KafkaError):
                 await on_thread(self._pool, lambda: producer.close(timeout=2.0))
         self._pool.shutdown(wait=False)
+
+    def _named(self, topic: str) -> str:
+        """Return a topic's name in Kafka."""
+        return self._place.prefix + topic
 
     async def _readable(self, records: Iterable[Any]) -> AsyncIterator[Record]:
         """Yield the records that carry an envelope; the others go to the dead letters."""
@@ -179,7 +185,8 @@ class KafkaEventLog:
                 dead = (record.key or b"unreadable", record.value or b"", with_reason(record.headers, "no envelope"))
                 await self._send(dead_letter_topic(record.topic), [dead])
                 continue
-            yield Record(topic=record.topic, partition=record.partition, offset=record.offset, envelope=envelope)
+            topic = record.topic.removeprefix(self._place.prefix)
+            yield Record(topic=topic, partition=record.partition, offset=record.offset, envelope=envelope)
 
     async def _send(self, topic: str, parts: Sequence[tuple[bytes, bytes, Headers]]) -> None:
         if not parts:
@@ -210,7 +217,10 @@ class KafkaEventLog:
             if member is None:
                 await self._make(topic)
                 # A group for each topic: else whoever joins to read one makes the readers of all others stop.
-                consumer = await on_thread(self._pool, lambda: self._consumer(f"{group}.{topic}"))
+                consumer = await on_thread(
+                    self._pool,
+                    lambda: self._consumer(f"{self._place.prefix}{group}.{topic.removeprefix(self._place.prefix)}"),
+                )
                 member = self._members[topic, group] = GroupMember(consumer, topic)
             return member
 

@@ -1,5 +1,6 @@
 """Envelopes as Kafka records, and the settings of a Kafka URL."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ __all__ = ["KafkaPlace", "Unreadable", "envelope_from", "kafka_place", "record_p
 
 _HEADERS: Final = ("event_id", "tenant", "type", "key", "occurred_at", "traceparent")
 _REASON: Final = "reason"
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _DEFAULT_PORT: Final = 9092
 _MAX_PARTITIONS: Final = 1_000
 _MAX_REPLICATION: Final = 9
@@ -32,15 +34,17 @@ class KafkaPlace:
         servers: `host:port` of some brokers.
         partitions: Of a new topic: as many readers of one group can share its work. A compacted topic has one.
         replication: Copies of each record of a new topic.
+        prefix: What the names of topics and groups begin with, where several installations share brokers.
     """
 
     servers: tuple[str, ...]
     partitions: int
     replication: int
+    prefix: str = ""
 
 
 def kafka_place(rest: str) -> KafkaPlace:
-    """Return what `kafka://…` says: `HOST:PORT[,HOST:PORT…][?partitions=N&replication=N]`.
+    """Return what `kafka://…` says: `HOST:PORT[,HOST:PORT…][?partitions=N&replication=N&prefix=TEXT]`.
 
     Raises:
         InvalidInput: It cannot be read; the message names what is wrong and what is allowed.
@@ -48,15 +52,21 @@ def kafka_place(rest: str) -> KafkaPlace:
     parts = urlsplit(f"//{rest}")
     servers = tuple(_server(name) for name in parts.netloc.split(",") if name)
     if not servers or parts.path not in {"", "/"}:
-        raise InvalidInput("events_url: use kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N].")
+        raise InvalidInput("events_url: use kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N&prefix=TEXT].")
     said = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(said) - {"partitions", "replication"})
+    unknown = sorted(set(said) - {"partitions", "replication", "prefix"})
     if unknown:
-        raise InvalidInput(f"events_url: {unknown[0]!r} is not one of partitions, replication.")
+        raise InvalidInput(f"events_url: {unknown[0]!r} is not one of partitions, replication, prefix.")
+    prefix = said.get("prefix", "")
+    if not _PREFIX.fullmatch(prefix):
+        raise InvalidInput(
+            f"events_url: prefix is {prefix!r}; use up to 100 letters, digits, dots, dashes, underscores."
+        )
     return KafkaPlace(
         servers,
         partitions=_number(said, "partitions", default=6, most=_MAX_PARTITIONS),
         replication=_number(said, "replication", default=1, most=_MAX_REPLICATION),
+        prefix=prefix,
     )
 
 

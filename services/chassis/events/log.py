@@ -113,10 +113,10 @@ def dead_letter_topic(topic: str) -> str:
 
 
 def open_event_log(url: str, *, compacted: Iterable[str] = ()) -> EventLog:
-    """Return the log that `url` names: `sqlite:///PATH` or `kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N]`.
+    """Return the log that `url` names.
 
     Args:
-        url: Where the log is.
+        url: `sqlite:///PATH` or `kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N&prefix=TEXT]` (`KafkaPlace`).
         compacted: Topics of which only the newest record of each key is wanted; every room that uses one says so.
 
     Raises:
