@@ -9,7 +9,10 @@ from pathlib import Path
 
 import httpx
 
+from services.chassis.blobs import BlobStore, open_blobs
+from services.chassis.events.log import EventLog, open_event_log
 from services.local.child import ChildStack, child_stack
+from tests.cluster_stack import back_ends
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +31,17 @@ class RunningStack(ChildStack):
         values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
         return sum(float(value) for value in values)
 
+    def open_log(self) -> EventLog:
+        """Return the event log that the rooms share."""
+        return open_event_log(
+            self.environment.get("BRAIN_CHAT_EVENTS_URL", f"sqlite:///{self.state_dir / 'events.db'}"),
+            compacted=["brain.adapter.v1"],
+        )
+
+    def open_blobs(self) -> BlobStore:
+        """Return the store that the rooms share."""
+        return open_blobs(self.environment.get("BRAIN_CHAT_BLOBS_URL", f"file://{self.state_dir / 'blobs'}"))
+
     @staticmethod
     def wait_until(true: Callable[[], bool], *, timeout_s: float = 120) -> None:
         """Wait until something holds; fail when it never does."""
@@ -39,9 +53,15 @@ class RunningStack(ChildStack):
 
 @contextmanager
 def running_stack(state_dir: Path, *, engine: str, environment: dict[str, str] | None = None) -> Iterator[RunningStack]:
-    """Start the stack, yield it when every room is ready, and take it down."""
-    with child_stack(state_dir, engine=engine, environment=environment) as child:
-        yield RunningStack(child.state_dir, child.base_url, child.administrator_key)
+    """Start the stack, yield it when every room is ready, and take it down.
+
+    Its back ends are those of a cluster where its servers run (`make test-cluster`), else the embedded ones.
+    """
+    with (
+        back_ends(state_dir / "secrets") as chosen,
+        child_stack(state_dir, engine=engine, environment=chosen | (environment or {})) as child,
+    ):
+        yield RunningStack(child.state_dir, child.base_url, child.administrator_key, child.environment)
 
 
 def new_collection(client: httpx.Client, name: str) -> str:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class ChildStack:
         state_dir: Where it keeps everything.
         base_url: Address of the gateway.
         administrator_key: API key of the first administrator.
+        environment: Settings that it was started with, on top of this process's environment.
     """
 
     state_dir: Path
     base_url: str
     administrator_key: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -59,7 +61,8 @@ class ChildStack:
         self, subject: str, *, tenant: str = "main", role: str = "contributor", groups: tuple[str, ...] = ()
     ) -> str:
         """Return a fresh API key, made by the gateway's own command."""
-        plan = plan_stack(state_dir=self.state_dir, addresses=free_addresses(0), inherited=os.environ)
+        inherited = os.environ | self.environment
+        plan = plan_stack(state_dir=self.state_dir, addresses=free_addresses(0), inherited=inherited)
         arguments = ["--tenant", tenant, "--subject", subject, "--role", role]
         for group in groups:
             arguments += ["--group", group]
@@ -90,7 +93,7 @@ def child_stack(
                 *("--engine", engine, "--timeout", str(timeout_s)),
             ],
             cwd=Path(__file__).resolve().parents[2],
-            env=dict(os.environ) | dict(environment or {}),
+            env=os.environ | dict(environment or {}),
             stdout=out,
             stderr=out,
         )
@@ -102,7 +105,7 @@ def child_stack(
                 raise Unavailable(f"The stack did not start:\n{output.read_text(errors='replace')[-4000:]}")
             time.sleep(0.2)
         state = json.loads(state_file.read_text())
-        yield ChildStack(state_dir, str(state["base_url"]), key_file.read_text().strip())
+        yield ChildStack(state_dir, str(state["base_url"]), key_file.read_text().strip(), dict(environment or {}))
     finally:
         process.terminate()
         process.wait(90)

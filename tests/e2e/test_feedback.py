@@ -1,7 +1,8 @@
 """Human feedback through the whole stack: thumbs, a better answer, a ranking, who agrees, export, taking back, events."""
 
+import asyncio
 import json
-import sqlite3
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from brain.events.v1 import answer_pb2, feedback_pb2
 from client.commands import app
 from client.errors import NotFoundError
+from services.chassis.events.log import EventLog, Record
 from tests.running_stack import RunningStack
 
 HANDBOOK = """# Travel
@@ -27,6 +29,34 @@ QUESTION = "In which class may an employee of Thistledown Mills travel by train?
 BETTER = "By train in first class, says the handbook."
 
 
+class Heard:
+    """Reads topics of the event log from their start, in a group that nobody else is in."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self._runner = asyncio.Runner()
+        self._log = self._runner.run(self._opened(stack))
+        self._group = f"mill-{uuid.uuid4().hex}"
+        self._records: dict[str, list[Record]] = {}
+
+    def records(self, topic: str) -> list[Record]:
+        """Return everything that the topic has held so far."""
+        return self._runner.run(self._read(topic))
+
+    def close(self) -> None:
+        self._runner.run(self._log.close())
+        self._runner.close()
+
+    async def _opened(self, stack: RunningStack) -> EventLog:
+        return stack.open_log()
+
+    async def _read(self, topic: str) -> list[Record]:
+        records = self._records.setdefault(topic, [])
+        for record in await self._log.read(topic, self._group, limit=1000, wait_s=0):
+            records.append(record)
+            await self._log.commit(self._group, record)
+        return records
+
+
 @dataclass(frozen=True)
 class Mill:
     """A handbook that the staff may read, and people who ask, judge and curate."""
@@ -36,6 +66,7 @@ class Mill:
     keys: dict[str, str]
     collection: str
     handbook: str
+    heard: Heard
 
     def http(self, name: str) -> httpx.Client:
         return self.stack.client(self.keys[name])
@@ -59,13 +90,14 @@ class Mill:
     def told(self, topic: str) -> list[Any]:
         """Return what the event log holds on a topic."""
         kinds: dict[str, Any] = {"answer": answer_pb2.AnswerEvent, "feedback": feedback_pb2.FeedbackEvent}
-        log = sqlite3.connect(f"file:{self.stack.state_dir / 'events.db'}?mode=ro", uri=True)
-        try:
-            rows = log.execute("SELECT payload FROM records WHERE topic = ? ORDER BY offset", (f"brain.{topic}.v1",))
-            events = [kinds[topic].FromString(payload) for (payload,) in rows]
-        finally:
-            log.close()
+        events = [
+            kinds[topic].FromString(record.envelope.payload) for record in self.heard.records(f"brain.{topic}.v1")
+        ]
         return [getattr(event, event.WhichOneof("fact")) for event in events]
+
+    def has(self, blob_key: str) -> bool:
+        """Return whether the store holds something under the key."""
+        return asyncio.run(self.stack.open_blobs().exists(blob_key))
 
     def event(self, topic: str, kind: str, **fields: str) -> Any:
         """Wait for an event and return it."""
@@ -100,7 +132,9 @@ def mill(scripted_stack: RunningStack) -> Iterator[Mill]:
         scripted_stack.wait_until(
             lambda: root.get(f"/brain/v1/documents/{handbook}").json()["state"] in {"indexed", "failed"}
         )
-        yield Mill(scripted_stack, root, keys, collection, handbook)
+        heard = Heard(scripted_stack)
+        yield Mill(scripted_stack, root, keys, collection, handbook, heard)
+        heard.close()
 
 
 def test_thumbs_and_edits_are_kept_for_who_asked_and_told(mill: Mill) -> None:
@@ -122,8 +156,8 @@ def test_thumbs_and_edits_are_kept_for_who_asked_and_told(mill: Mill) -> None:
     told = mill.event("feedback", "FeedbackGiven", feedback_id=edit["id"])
     assert told.kind == feedback_pb2.FEEDBACK_KIND_EDIT
     assert [source.document_id for source in told.sources] == [mill.handbook]
-    blob = mill.stack.state_dir / "blobs" / told.blob_key
-    content = feedback_pb2.FeedbackContent.FromString(blob.read_bytes())
+    blob = asyncio.run(mill.stack.open_blobs().get(told.blob_key))
+    content = feedback_pb2.FeedbackContent.FromString(blob)
     assert (content.turns[-1].content, content.edited) == (QUESTION, BETTER)
     assert content.answers[0] == answer["choices"][0]["message"]["content"]
     mill.event("feedback", "FeedbackWithdrawn", feedback_id=thumb.json()["id"])
@@ -229,10 +263,10 @@ def test_what_is_withdrawn_is_gone_and_told(mill: Mill) -> None:
         answer = mill.ask("mara", store=True)
         given = mara.post("/brain/v1/feedback", json={"receipt_id": answer["receipt_id"], "thumb": "up"}).json()["id"]
         told = mill.event("feedback", "FeedbackGiven", feedback_id=given)
-        blob = mill.stack.state_dir / "blobs" / told.blob_key
-        assert blob.exists()
+        blob = told.blob_key
+        assert mill.has(blob)
         assert "is gone" in mill.brain("mara", "feedback", "withdraw", given).output
-        assert not blob.exists()
+        assert not mill.has(blob)
         assert mara.get(f"/brain/v1/feedback/{given}").status_code == 404
         mill.event("feedback", "FeedbackWithdrawn", feedback_id=given)
 
@@ -240,5 +274,5 @@ def test_what_is_withdrawn_is_gone_and_told(mill: Mill) -> None:
         told = mill.event("feedback", "FeedbackGiven", feedback_id=again)
         assert mara.delete(f"/brain/v1/conversations/{answer['conversation_id']}").json()["receipts"] == 1
         mill.event("feedback", "FeedbackWithdrawn", feedback_id=again)
-        assert not (mill.stack.state_dir / "blobs" / told.blob_key).exists()
+        assert not mill.has(told.blob_key)
         assert mara.get(f"/brain/v1/feedback/{again}").status_code == 404

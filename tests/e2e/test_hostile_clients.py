@@ -1,11 +1,11 @@
 """Clients that send what nobody should: the gateway refuses it in its own words, serves on, and keeps nothing of it."""
 
+import asyncio
 import json
 import random
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,8 +59,9 @@ def refused(answer: httpx.Response, *statuses: int) -> None:
 
 
 def nothing_is_left(stack: RunningStack) -> None:
-    uploads = stack.state_dir / "blobs" / "uploads"
-    stack.wait_until(lambda: not list(Path(uploads).glob("*")), timeout_s=20)
+    blobs, folder = stack.open_blobs(), stack.state_dir / "blobs" / "uploads"
+    # Of a store in a folder also what it is in the middle of writing.
+    stack.wait_until(lambda: not asyncio.run(blobs.list("uploads")) and not list(folder.glob("*")), timeout_s=20)
 
 
 class Bodies:

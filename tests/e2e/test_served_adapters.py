@@ -9,8 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from services.chassis.blobs import open_blobs
-from services.chassis.events.log import open_event_log
 from tests.adapter_announcer import BLOCKED, Announcer
 from tests.running_stack import RunningStack, indexed, new_collection, upload
 from tests.tiny_adapter import write_adapter
@@ -38,8 +36,8 @@ class Desk:
         asyncio.run(self._announce(revision, folder, **changed))
 
     async def _announce(self, revision: int, folder: Path, **changed: Any) -> None:
-        log = open_event_log(f"sqlite:///{self.stack.state_dir / 'events.db'}")
-        announcer = Announcer(log, open_blobs(f"file://{self.stack.state_dir / 'blobs'}"), "main")
+        log = self.stack.open_log()
+        announcer = Announcer(log, self.stack.open_blobs(), "main")
         files = await announcer.put(folder)
         await announcer.adapter(NAME, revision, files, principals=["group:hr"], **changed)
         await announcer.alias(ALIAS, NAME, revision)
