@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar, get_origin
 from pydantic import FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["RoomSettings", "load", "room_config"]
+__all__ = ["EventSettings", "RoomSettings", "load", "room_config"]
 
 
 # Type of a field -> what its variable must decode to, and how that is written.
@@ -71,6 +71,29 @@ class RoomSettings(BaseSettings):
         if not isinstance(found, kind):
             raise ValueError(f"use a JSON {said}")  # noqa: TRY004  the only kind that pydantic collects
         return found
+
+
+class EventSettings(RoomSettings):
+    """What a room that tells or hears facts can be told besides.
+
+    Attributes:
+        events_url: The event log: `sqlite:///PATH`, `kafka://HOST:PORT[,HOST:PORT…]`, or `kafkas://…` for TLS;
+            `?partitions=N&replication=N` say how topics are made that are not there, `prefix=TEXT` how names begin.
+        events_user: Who signs in to Kafka (SASL); empty for nobody.
+        events_password_file: File with that user's password.
+        events_mechanism: How that user signs in.
+        events_ca_file: Authorities (PEM) that Kafka's certificates must come from; none for those of the web.
+        events_cert_file: Certificate (PEM) that is shown to Kafka, where it asks for one.
+        events_cert_key_file: Private key of that certificate.
+    """
+
+    events_url: str = "sqlite:///.brain/events.db"
+    events_user: str = ""
+    events_password_file: FilePath | None = None
+    events_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
+    events_ca_file: FilePath | None = None
+    events_cert_file: FilePath | None = None
+    events_cert_key_file: FilePath | None = None
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

@@ -165,7 +165,7 @@ async def _world(settings: ChatSettings, lifecycle: Lifecycle, registry: Collect
     database = Database(settings.database_url)
     lifecycle.on_stop(database.close, name="database")
     await migrate(database, "services.chat.migrations")
-    log = open_event_log(settings.events_url)
+    log = open_event_log(settings.events_url, access=settings)
     lifecycle.on_stop(log.close, name="events")
     relay = OutboxRelay(database=database, table=tables.outbox, log=log, oldest_pending=metrics.oldest_pending)
     lifecycle.spawn(relay.run(), name="outbox")

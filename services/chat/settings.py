@@ -2,16 +2,15 @@
 
 from pydantic import Field
 
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.settings import EventSettings, room_config
 
 
-class ChatSettings(RoomSettings):
+class ChatSettings(EventSettings):
     """What the chat room can be told.
 
     Attributes:
         database_url: Where conversations, receipts and feedback are kept.
         blobs_url: Where what feedback says lies for other rooms: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         retrieval_address: The retrieval room.
         generation_address: The generation room.
         search_timeout_s: Longest wait for passages, vectors or stored text.
@@ -31,7 +30,6 @@ class ChatSettings(RoomSettings):
 
     database_url: str = "sqlite:///.brain/chat.db"
     blobs_url: str = "file://.brain/blobs"
-    events_url: str = "sqlite:///.brain/events.db"
     retrieval_address: str = "127.0.0.1:50052"
     generation_address: str = "127.0.0.1:50051"
     search_timeout_s: float = Field(default=15.0, gt=0)

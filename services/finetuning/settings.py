@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, FilePath
 
 from services.chassis.models.folder import PACKAGED, user_cache
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.settings import EventSettings, room_config
 from services.finetuning.domain.adapters import Policy
 from services.finetuning.domain.training import Device, Precision
 from services.finetuning.usecases.promoting import Gate
@@ -13,13 +13,12 @@ from services.finetuning.usecases.promoting import Gate
 __all__ = ["FinetuningSettings"]
 
 
-class FinetuningSettings(RoomSettings):
+class FinetuningSettings(EventSettings):
     """What the finetuning room can be told.
 
     Attributes:
         database_url: The room's database: `sqlite:///PATH` or `postgresql://…`.
         blobs_url: Where bytes are kept: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         jobs_url: Who tells workers in other processes of new jobs: `local://` (nobody; one process serves and works) or
             `redis://HOST:PORT/N`.
         ingestion_address: Where the ingestion room answers.
@@ -60,7 +59,6 @@ class FinetuningSettings(RoomSettings):
 
     database_url: str = "sqlite:///.brain/finetuning/room.db"
     blobs_url: str = "file://.brain/blobs"
-    events_url: str = "sqlite:///.brain/events.db"
     jobs_url: str = "local://"
     ingestion_address: str = "127.0.0.1:50053"
     retrieval_address: str = "127.0.0.1:50052"

@@ -92,7 +92,7 @@ async def serve(settings: GenerationSettings) -> None:
     database = Database(settings.database)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.generation.migrations")
-    log = open_event_log(settings.events, compacted=[ADAPTER_TOPIC])
+    log = open_event_log(settings.events, compacted=[ADAPTER_TOPIC], access=settings)
     life.on_stop(log.close, name="events")
     engine, shapes = await _engine(settings)
     life.on_stop(engine.close, name="engine")

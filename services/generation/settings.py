@@ -6,12 +6,12 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from services.chassis.models.folder import PACKAGED, user_cache
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.settings import EventSettings, room_config
 
 __all__ = ["GenerationSettings"]
 
 
-class GenerationSettings(RoomSettings):
+class GenerationSettings(EventSettings):
     """What the generation room can be told.
 
     Attributes:

@@ -177,7 +177,7 @@ async def _stores(settings: IngestionSettings, life: Lifecycle) -> _Stores:
     database = Database(settings.database_url)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.ingestion.migrations")
-    log = open_event_log(settings.events_url)
+    log = open_event_log(settings.events_url, access=settings)
     life.on_stop(log.close, name="events")
     return _Stores(
         database=database,

@@ -2,18 +2,17 @@
 
 from pydantic import Field
 
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.settings import EventSettings, room_config
 
 __all__ = ["IngestionSettings"]
 
 
-class IngestionSettings(RoomSettings):
+class IngestionSettings(EventSettings):
     """What the ingestion room can be told.
 
     Attributes:
         database_url: The room's database: `sqlite:///PATH` or `postgresql://…`.
         blobs_url: Where bytes are kept: `file:///FOLDER` or `s3://BUCKET`.
-        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         jobs_url: Who tells workers in other processes of new jobs: `local://` (nobody; one process serves and works) or
             `redis://HOST:PORT/N`.
         retrieval_address: Where the retrieval room answers.
@@ -31,7 +30,6 @@ class IngestionSettings(RoomSettings):
 
     database_url: str = "sqlite:///.brain/ingestion/room.db"
     blobs_url: str = "file://.brain/blobs"
-    events_url: str = "sqlite:///.brain/events.db"
     jobs_url: str = "local://"
     retrieval_address: str = "127.0.0.1:50052"
     retrieval_timeout_s: float = Field(default=10.0, gt=0)

@@ -55,7 +55,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     database = Database(settings.database_url)
     lifecycle.on_stop(database.close, name="database")
     await migrate(database, "services.retrieval.migrations")
-    log = open_event_log(settings.events_url)
+    log = open_event_log(settings.events_url, access=settings)
     lifecycle.on_stop(log.close, name="events")
     relay = OutboxRelay(database=database, table=outbox, log=log, oldest_pending=metrics.outbox_oldest)
     register = SqlRegister(database, relay=relay)

@@ -5,18 +5,17 @@ from typing import Literal
 
 from pydantic import Field, FilePath
 
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.settings import EventSettings, room_config
 
 __all__ = ["RetrievalSettings"]
 
 
-class RetrievalSettings(RoomSettings):
+class RetrievalSettings(EventSettings):
     """Settings of the retrieval room; the search defaults were chosen by measurement (docs/decisions).
 
     Attributes:
         database_url: Table of active versions and access revisions, and the outbox.
         blobs_url: Where chunk sets and stored texts lie; shared with ingestion.
-        events_url: The event log: `sqlite:///PATH` or `kafka://HOST:PORT,…`.
         index_url: `lancedb://FOLDER`, with one process that writes; or `weaviate://HOST[:PORT][?grpc=HOST:PORT]`
             (`weaviates://` for TLS; PORT is 8080 or 443, gRPC is at HOST:50051 where it does not say). Weaviate must
             index at once (leave its `ASYNC_INDEXING` off) and needs `USE_BLOCKMAX_WAND=false` in its environment: else
@@ -52,7 +51,6 @@ class RetrievalSettings(RoomSettings):
 
     database_url: str = "sqlite:///.brain/retrieval/room.db"
     blobs_url: str = "file://.brain/blobs"
-    events_url: str = "sqlite:///.brain/events.db"
     index_url: str = "lancedb://.brain/index"
     index_key_file: FilePath | None = None
     index_ca_file: FilePath | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.chassis.errors import InvalidInput
 from services.chassis.ids import new_id
+from services.chassis.settings import EventSettings
 from services.chassis.telemetry import current_traceparent
 
 __all__ = ["Envelope", "EventLog", "Record", "dead_letter_topic", "new_envelope", "open_event_log"]
@@ -112,15 +113,17 @@ def dead_letter_topic(topic: str) -> str:
     return f"{topic}.dlt"
 
 
-def open_event_log(url: str, *, compacted: Iterable[str] = ()) -> EventLog:
+def open_event_log(url: str, *, compacted: Iterable[str] = (), access: EventSettings | None = None) -> EventLog:
     """Return the log that `url` names.
 
     Args:
-        url: `sqlite:///PATH` or `kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N&prefix=TEXT]` (`KafkaPlace`).
+        url: `sqlite:///PATH`, `kafka://HOST:PORT[,HOST:PORT…][?partitions=N&replication=N&prefix=TEXT]` (`KafkaPlace`), or
+            `kafkas://…` for TLS.
         compacted: Topics of which only the newest record of each key is wanted; every room that uses one says so.
+        access: How to sign in to Kafka, and with which certificates; None for an open one.
 
     Raises:
-        InvalidInput: The scheme is not offered, or the rest cannot be read.
+        InvalidInput: The scheme is not offered, the rest cannot be read, or the settings do not go together.
     """
     scheme, _, rest = url.partition("://")
     match scheme:
@@ -128,10 +131,12 @@ def open_event_log(url: str, *, compacted: Iterable[str] = ()) -> EventLog:
             from services.chassis.events.sqlite import SqliteEventLog  # noqa: PLC0415  only the chosen back end
 
             return SqliteEventLog(rest.removeprefix("/"))
-        case "kafka":
+        case "kafka" | "kafkas":
             from services.chassis.events.kafka import KafkaEventLog  # noqa: PLC0415  the same
+            from services.chassis.events.kafka_access import kafka_access  # noqa: PLC0415  the same
             from services.chassis.events.kafka_records import kafka_place  # noqa: PLC0415  the same
 
-            return KafkaEventLog(kafka_place(rest), compacted=compacted)
+            security = kafka_access(access, tls=scheme == "kafkas")
+            return KafkaEventLog(kafka_place(rest), compacted=compacted, security=security)
         case _:
             raise InvalidInput(f"events_url: {scheme!r} is not offered; use sqlite:///PATH or kafka://HOST:PORT.")

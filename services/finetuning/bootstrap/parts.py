@@ -115,7 +115,7 @@ async def open_stores(settings: FinetuningSettings, life: Lifecycle, ring: Calla
     database = Database(settings.database_url)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.finetuning.migrations")
-    log = open_event_log(settings.events_url, compacted=[ADAPTER_TOPIC])
+    log = open_event_log(settings.events_url, compacted=[ADAPTER_TOPIC], access=settings)
     life.on_stop(log.close, name="events")
     jobs = JobTable(database, tables.jobs)
     webhooks = SqlWebhookStore(database, tables.webhooks)
