@@ -4,12 +4,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.chassis.settings import RoomSettings, room_config
+from services.chassis.redis_access import RedisSettings
+from services.chassis.settings import room_config
 
 __all__ = ["GatewaySettings"]
 
 
-class GatewaySettings(RoomSettings):
+class GatewaySettings(RedisSettings):
     """What the gateway can be told.
 
     Attributes:

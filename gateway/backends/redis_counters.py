@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from gateway.backends.memory_counters import MemoryCounters
 from gateway.ports import Drawn
+from services.chassis.redis_access import RedisAccess
 
 __all__ = ["RedisCounters"]
 
@@ -76,19 +77,18 @@ class RedisCounters:
     """Back end of the counters.
 
     Args:
-        url: `redis://HOST:PORT/N` or `rediss://…`.
+        access: Where Redis is.
         alone: Counts what this gateway counted for itself.
-        security: TLS settings of the connection.
     """
 
-    def __init__(self, url: str, *, alone: Counter, security: dict[str, Any] | None = None) -> None:
+    def __init__(self, access: RedisAccess, *, alone: Counter) -> None:
         pool = BlockingConnectionPool.from_url(
-            url,
+            access.url,
             max_connections=_CONNECTIONS,
             timeout=_REACH_S,
             socket_timeout=_REACH_S,
             socket_connect_timeout=_REACH_S,
-            **(security or {}),
+            **access.tls,
         )
         self._redis = Redis.from_pool(pool)
         self._draw = self._redis.register_script(_DRAW)

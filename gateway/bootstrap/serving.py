@@ -35,6 +35,7 @@ from services.chassis.database import Database, migrate
 from services.chassis.errors import InvalidInput
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.logging import start_logging
+from services.chassis.redis_access import RedisAccess
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import tls_files
 from services.chassis.telemetry import start_telemetry
@@ -171,7 +172,7 @@ def _counters(settings: GatewaySettings, metrics: Metrics) -> Counters:
         case "redis" | "rediss":
             from gateway.backends.redis_counters import RedisCounters  # noqa: PLC0415  only the chosen back end
 
-            return RedisCounters(settings.limits_url, alone=metrics.limits_alone)
+            return RedisCounters(RedisAccess.of(settings.limits_url, settings), alone=metrics.limits_alone)
         case _:
             raise InvalidInput(f"limits_url: {scheme!r} is not offered; use memory:// or redis://HOST:PORT/N.")
 

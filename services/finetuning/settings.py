@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, FilePath
 
 from services.chassis.models.folder import PACKAGED, user_cache
+from services.chassis.redis_access import RedisSettings
 from services.chassis.settings import EventSettings, room_config
 from services.finetuning.domain.adapters import Policy
 from services.finetuning.domain.training import Device, Precision
@@ -13,7 +14,7 @@ from services.finetuning.usecases.promoting import Gate
 __all__ = ["FinetuningSettings"]
 
 
-class FinetuningSettings(EventSettings):
+class FinetuningSettings(EventSettings, RedisSettings):
     """What the finetuning room can be told.
 
     Attributes:

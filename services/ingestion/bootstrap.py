@@ -131,7 +131,9 @@ async def join(
         database=stores.database, table=tables.outbox, log=stores.log, oldest_pending=metrics.oldest_pending
     )
     bells = [relay.wake]
-    hang_bell(settings.jobs_url, room="ingestion", works=role is not Role.SERVE, bells=bells, life=life)
+    hang_bell(
+        settings.jobs_url, settings=settings, room="ingestion", works=role is not Role.SERVE, bells=bells, life=life
+    )
 
     def ring() -> None:
         for bell in bells:

@@ -2,12 +2,13 @@
 
 from pydantic import Field
 
+from services.chassis.redis_access import RedisSettings
 from services.chassis.settings import EventSettings, room_config
 
 __all__ = ["IngestionSettings"]
 
 
-class IngestionSettings(EventSettings):
+class IngestionSettings(EventSettings, RedisSettings):
     """What the ingestion room can be told.
 
     Attributes:

@@ -17,6 +17,7 @@ from services.chassis.errors import BrainError, InvalidInput
 from services.chassis.jobs.bell import Bell, open_bell
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.jobs.table import Job, JobTable, jobs_table
+from services.chassis.redis_access import RedisAccess
 from tests.cluster_servers import ClusterServers
 
 pytestmark = pytest.mark.cluster
@@ -50,7 +51,7 @@ def broker(cluster: ClusterServers) -> Iterator[Any]:
 @asynccontextmanager
 async def hanging(url: str, room: str, wake: Any) -> AsyncIterator[Bell]:
     """A bell that is heard in this process."""
-    bell = open_bell(url, room=room, wake=wake)
+    bell = open_bell(RedisAccess(url), room=room, wake=wake)
     assert bell is not None
     hearing = asyncio.create_task(bell.run())
     yield bell
@@ -97,7 +98,7 @@ async def test_a_ring_of_another_process_begins_the_work(
     done: list[str] = []
     # Whoever looks by itself looks after the test: only rings make the work begin.
     async with working(database, done, poll_s=10_000) as worker, hanging(cluster.redis, room, worker.wake):
-        caller = open_bell(cluster.redis, room=room, wake=lambda: None)
+        caller = open_bell(RedisAccess(cluster.redis), room=room, wake=lambda: None)
         assert caller is not None
         for number in range(20):
             await order(database, f"dish-{number}")
@@ -110,7 +111,7 @@ async def test_a_ring_of_another_process_begins_the_work(
 async def test_rings_of_another_room_wake_nobody_here(cluster: ClusterServers, room: str) -> None:
     woken: list[None] = []
     async with hanging(cluster.redis, room, lambda: woken.append(None)) as bell:
-        other = open_bell(cluster.redis, room=f"{room}-other", wake=lambda: None)
+        other = open_bell(RedisAccess(cluster.redis), room=f"{room}-other", wake=lambda: None)
         assert other is not None
         other.ring()
         await other.close()
@@ -126,7 +127,7 @@ async def test_wiping_the_broker_loses_no_work(
     cluster: ClusterServers, database: Database, room: str, broker: Any
 ) -> None:
     done: list[str] = []
-    caller = open_bell(cluster.redis, room=room, wake=lambda: None)
+    caller = open_bell(RedisAccess(cluster.redis), room=room, wake=lambda: None)
     assert caller is not None
     # Nobody hears yet: the ring waits in the queue, and the queue is lost.
     await order(database, "before")
@@ -151,7 +152,7 @@ async def test_a_broker_that_is_away_stops_neither_callers_nor_work(
 ) -> None:
     done: list[str] = []
     url = f"redis://127.0.0.1:{unused_tcp_port}/0"
-    caller = open_bell(url, room=room, wake=lambda: None)
+    caller = open_bell(RedisAccess(url), room=room, wake=lambda: None)
     assert caller is not None
     async with working(database, done, poll_s=0.2) as worker, hanging(url, room, worker.wake):
         await order(database, "dish")
@@ -187,5 +188,5 @@ async def test_what_is_no_json_is_not_read(cluster: ClusterServers, room: str, b
 
 def test_a_broker_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="amqp"):
-        open_bell("amqp://host", room="kitchen", wake=lambda: None)
-    assert open_bell("local://", room="kitchen", wake=lambda: None) is None
+        open_bell(RedisAccess("amqp://host"), room="kitchen", wake=lambda: None)
+    assert open_bell(RedisAccess("local://"), room="kitchen", wake=lambda: None) is None

@@ -15,6 +15,7 @@ from gateway.domain.identity import ApiKey, KeyGrant
 from gateway.usecases.limits import Limits
 from services.chassis.auth import Role
 from services.chassis.errors import RateLimited
+from services.chassis.redis_access import RedisAccess
 from tests.cluster_servers import ClusterServers
 
 pytestmark = pytest.mark.cluster
@@ -34,7 +35,7 @@ def key(requests_per_minute: int, max_concurrent: int) -> ApiKey:
 @asynccontextmanager
 async def gateway(url: str) -> AsyncIterator[tuple[Limits, RedisCounters, Counter]]:
     alone = Counter("alone", "Counted alone.", registry=CollectorRegistry())
-    counters = RedisCounters(url, alone=alone)
+    counters = RedisCounters(RedisAccess(url), alone=alone)
     renewing = asyncio.create_task(counters.run())
     limits = Limits(
         counters=counters,
@@ -81,7 +82,7 @@ async def test_a_gateway_that_dies_is_not_counted_for_ever_and_one_that_lives_is
     monkeypatch.setattr(redis_counters, "_LEASE_S", 1.0)
     one_key = key(requests_per_minute=1000, max_concurrent=2)
     async with gateway(cluster.redis) as (lives, _, _):
-        dies = RedisCounters(cluster.redis, alone=Counter("alone", "", registry=CollectorRegistry()))
+        dies = RedisCounters(RedisAccess(cluster.redis), alone=Counter("alone", "", registry=CollectorRegistry()))
         assert await dies.enter(one_key.id, 2)
         async with lives.running(one_key):
             with pytest.raises(RateLimited):

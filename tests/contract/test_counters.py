@@ -10,13 +10,14 @@ from prometheus_client import CollectorRegistry, Counter
 from gateway.backends.memory_counters import MemoryCounters
 from gateway.backends.redis_counters import RedisCounters
 from gateway.ports import Counters
+from services.chassis.redis_access import RedisAccess
 from tests.cluster_servers import ClusterServers
 
 Open = Callable[[], Counters]
 
 
 def redis_counters(url: str) -> RedisCounters:
-    return RedisCounters(url, alone=Counter("alone", "Counted alone.", registry=CollectorRegistry()))
+    return RedisCounters(RedisAccess(url), alone=Counter("alone", "Counted alone.", registry=CollectorRegistry()))
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.cluster)])

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from services.chassis.errors import InvalidInput
 from services.chassis.lifecycle import Lifecycle
+from services.chassis.redis_access import RedisAccess, RedisSettings
 
 __all__ = ["Bell", "hang_bell", "open_bell"]
 
@@ -29,11 +30,14 @@ class Bell(Protocol):
         ...
 
 
-def hang_bell(url: str, *, room: str, works: bool, bells: list[Callable[[], None]], life: Lifecycle) -> None:
+def hang_bell(
+    url: str, *, settings: RedisSettings, room: str, works: bool, bells: list[Callable[[], None]], life: Lifecycle
+) -> None:
     """Join a process of a room to the room's bell: one that works hears it, one that only serves rings it.
 
     Args:
         url: Broker; see `open_bell`.
+        settings: How to come in to the broker.
         room: Whose bell.
         works: Whether workers of the room run in this process.
         bells: What is rung when there may be work; the wakes of this process's own workers are among them or will be.
@@ -47,7 +51,7 @@ def hang_bell(url: str, *, room: str, works: bool, bells: list[Callable[[], None
         for bell in bells:
             bell()
 
-    bell = open_bell(url, room=room, wake=wake)
+    bell = open_bell(RedisAccess.of(url, settings), room=room, wake=wake)
     if bell is None:
         return
     life.on_stop(bell.close, name="bell")
@@ -57,24 +61,24 @@ def hang_bell(url: str, *, room: str, works: bool, bells: list[Callable[[], None
         bells.append(bell.ring)
 
 
-def open_bell(url: str, *, room: str, wake: Callable[[], None]) -> Bell | None:
-    """Return the bell that `url` names: `local://` (None: callers and workers share a process) or `redis://HOST:PORT/N`.
+def open_bell(access: RedisAccess, *, room: str, wake: Callable[[], None]) -> Bell | None:
+    """Return the bell of an address: `local://` (None: callers and workers share a process) or `redis://HOST:PORT/N`.
 
     Args:
-        url: Broker.
+        access: Broker.
         room: Whose bell; each room has one.
         wake: Wakes the workers of this process.
 
     Raises:
         InvalidInput: The scheme is not offered.
     """
-    scheme = url.partition("://")[0]
+    scheme = access.url.partition("://")[0]
     match scheme:
         case "local":
             return None
         case "redis" | "rediss":
             from services.chassis.jobs.celery import CeleryBell  # noqa: PLC0415  only the chosen back end
 
-            return CeleryBell(url, room=room, wake=wake)
+            return CeleryBell(access, room=room, wake=wake)
         case _:
             raise InvalidInput(f"jobs_url: {scheme!r} is not offered; use local:// or redis://HOST:PORT/N.")

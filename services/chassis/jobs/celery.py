@@ -11,13 +11,15 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from celery import Celery
 from celery.worker import WorkController
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
+
+from services.chassis.redis_access import RedisAccess
 
 __all__ = ["CeleryBell"]
 
@@ -35,21 +37,18 @@ class CeleryBell:
     """Back end of the bell.
 
     Args:
-        url: `redis://HOST:PORT/N` or `rediss://…`.
+        access: Broker.
         room: Whose bell; names the queue and the task.
         wake: Wakes the workers of this process; called on the process's event loop.
-        security: TLS settings of the connection to the broker.
     """
 
-    def __init__(
-        self, url: str, *, room: str, wake: Callable[[], None], security: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, access: RedisAccess, *, room: str, wake: Callable[[], None]) -> None:
         # It repeats itself while the broker is away; what matters of it is said below.
         logging.getLogger("celery").setLevel(logging.CRITICAL)
         logging.getLogger("kombu").setLevel(logging.CRITICAL)
         self._room = room
         self._wake = wake
-        self._app = _app(url, room, security)
+        self._app = _app(access, room)
 
         def look() -> None:
             self._heard()
@@ -113,8 +112,8 @@ def _queue(room: str) -> str:
     return f"brain.{room}"
 
 
-def _app(url: str, room: str, security: dict[str, Any] | None) -> Celery:
-    app = Celery(f"brain-{room}", broker=url, set_as_current=False)
+def _app(access: RedisAccess, room: str) -> Celery:
+    app = Celery(f"brain-{room}", broker=access.url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -133,6 +132,6 @@ def _app(url: str, room: str, security: dict[str, Any] | None) -> Celery:
             "socket_connect_timeout": _REACH_S,
             "retry_on_timeout": True,
         },
-        broker_use_ssl=security,
+        broker_use_ssl=access.tls or None,
     )
     return app

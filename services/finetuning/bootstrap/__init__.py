@@ -98,7 +98,9 @@ async def join(
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(registry)
     bells: list[Callable[[], None]] = []
-    hang_bell(settings.jobs_url, room="finetuning", works=role is not Role.SERVE, bells=bells, life=life)
+    hang_bell(
+        settings.jobs_url, settings=settings, room="finetuning", works=role is not Role.SERVE, bells=bells, life=life
+    )
 
     def ring() -> None:
         for bell in bells:

@@ -24,12 +24,19 @@ class RedisServer(ServerProcess):
 
     Attributes:
         url: `redis://host:port`.
+        tls_url: `rediss://host:port`, where it was told to listen on `{tls_port}`.
+
+    Args:
+        folder: Its own folder.
+        arguments: What it is told besides; `{tls_port}` becomes a port.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, arguments: Sequence[str] = ()) -> None:
         super().__init__("redis", folder)
-        self._port = free_port()
+        self._port, tls_port = free_port(), free_port()
+        self._arguments = [argument.replace("{tls_port}", str(tls_port)) for argument in arguments]
         self.url = f"redis://127.0.0.1:{self._port}"
+        self.tls_url = f"rediss://127.0.0.1:{tls_port}"
 
     def command(self) -> Sequence[str | Path]:
         """Return what starts it: every write is on the disk before it is answered."""
@@ -44,13 +51,13 @@ class RedisServer(ServerProcess):
             "--appendfsync",
             "always",
         ]
-        return [install(), *listening, *keeping]
+        return [install(), *listening, *keeping, *self._arguments]
 
     def is_ready(self) -> bool:
         """Return whether it answers PING; while it reads its file it says LOADING."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=1.0) as client:
                 client.sendall(b"PING\r\n")
-                return client.recv(64).startswith(b"+PONG")
+                return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
