@@ -11,10 +11,13 @@ from brain.generation.v1.model_pb2_grpc import ModelServiceStub
 from gateway.backends.wire import FINISH, READ_TIMEOUT_S, logprobs, messages, model_name, moment, sampling_to, usage
 from gateway.domain.asking import Completion, Message, Model, Prompt, Sampling, Tokens
 from services.chassis.rpc.client import remote
+from services.chassis.rpc.replicas import affinity
 
 __all__ = ["IDEMPOTENT", "GrpcGeneration"]
 
 _ROOM = "generation"
+# Characters or tokens of a prompt that others which begin alike share.
+_PREFIX = 256
 IDEMPOTENT = (
     "brain.generation.v1.ModelService/ListModels",
     "brain.generation.v1.GenerationService/Tokenize",
@@ -53,7 +56,8 @@ class GrpcGeneration:
         )
         request = pb.GenerateRequest(model=model_name(model), prompt=form, sampling=sampling_to(sampling))
         with remote(_ROOM, "Generate") as metadata:
-            stream = self._stub.Generate(request, timeout=self._answer_timeout_s, metadata=metadata)
+            with affinity(f"{prompt.text[:_PREFIX]}{prompt.token_ids[:_PREFIX]}"):
+                stream = self._stub.Generate(request, timeout=self._answer_timeout_s, metadata=metadata)
             try:
                 async for step in stream:
                     yield Completion(

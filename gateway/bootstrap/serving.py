@@ -37,6 +37,7 @@ from services.chassis.lifecycle import Lifecycle
 from services.chassis.logging import start_logging
 from services.chassis.redis_access import RedisAccess
 from services.chassis.rpc.client import connect
+from services.chassis.rpc.replicas import connect_replicas
 from services.chassis.rpc.tls import tls_files
 from services.chassis.telemetry import start_telemetry
 
@@ -118,7 +119,7 @@ async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> As
     channels = {
         "ingestion": connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
         "retrieval": connect(settings.retrieval_address, idempotent=retrieval.IDEMPOTENT, tls=tls),
-        "generation": connect(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls),
+        "generation": connect_replicas(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls),
         "chat": connect(settings.chat_address, idempotent=chat.IDEMPOTENT, tls=tls),
         "finetuning": connect(settings.finetuning_address, idempotent=finetuning.IDEMPOTENT, tls=tls),
     }

@@ -14,6 +14,7 @@ from services.chassis.events.log import open_event_log
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect
+from services.chassis.rpc.replicas import connect_replicas
 from services.chassis.rpc.server import RpcServer
 from services.chassis.rpc.tls import tls_files
 from services.chassis.telemetry import tracer
@@ -170,7 +171,7 @@ async def _world(settings: ChatSettings, lifecycle: Lifecycle, registry: Collect
     relay = OutboxRelay(database=database, table=tables.outbox, log=log, oldest_pending=metrics.oldest_pending)
     lifecycle.spawn(relay.run(), name="outbox")
     to_retrieval = connect(settings.retrieval_address, idempotent=retrieval.IDEMPOTENT, tls=tls)
-    to_generation = connect(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls)
+    to_generation = connect_replicas(settings.generation_address, idempotent=generation.IDEMPOTENT, tls=tls)
     lifecycle.on_stop(to_retrieval.close, name="retrieval")
     lifecycle.on_stop(to_generation.close, name="generation")
     return _World(

@@ -54,6 +54,8 @@ __all__ = ["GROUNDING", "IDEMPOTENT", "GrpcChat", "retrieval"]
 
 _ROOM = "chat"
 IDEMPOTENT = (
+    # Of a stream grpc repeats only what was not answered at all; a turn is kept when its last event was sent.
+    "brain.chat.v1.ChatService/Chat",
     "brain.chat.v1.ConversationService/ListConversations",
     "brain.chat.v1.ConversationService/GetConversation",
     "brain.chat.v1.ReceiptService/GetReceipt",

@@ -36,13 +36,16 @@ _RETRY: Final = {
 }
 
 
-def connect(address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | None = None) -> grpc.aio.Channel:
+def connect(
+    address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | None = None, server_name: str = ""
+) -> grpc.aio.Channel:
     """Return a channel to a room.
 
     Args:
         address: `host:port`, or any name that grpc resolves.
         idempotent: Full names (`brain.retrieval.v1.SearchService/Search`) of the methods that may be retried.
         tls: Certificate files; None for plain text.
+        server_name: Name that the room's certificate is for, where it is not that of `address`.
     """
     names = [dict(zip(("service", "method"), name.split("/", 1), strict=True)) for name in idempotent]
     config = {
@@ -63,7 +66,8 @@ def connect(address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | Non
     )
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)
-    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options)
+    named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=(*options, *named))
 
 
 def translated(error: grpc.aio.AioRpcError, room: str) -> BrainError:

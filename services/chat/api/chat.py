@@ -7,8 +7,10 @@ import grpc
 
 from brain.chat.v1 import chat_pb2, chat_pb2_grpc
 from services.chassis.auth import current_caller
+from services.chassis.rpc.replicas import affinity
 from services.chat.api import wire
 from services.chat.api.stream import Emit, streamed
+from services.chat.domain.turn import Question
 from services.chat.usecases.turn import AnswerTurn
 
 
@@ -32,8 +34,15 @@ class ChatApi(chat_pb2_grpc.ChatServiceServicer):
         caller = current_caller()
 
         async def run(emit: Emit) -> None:
-            await self._answer_turn(question, caller, emit)
+            # The turns of a conversation share what the engine has read.
+            with affinity(f"{caller.tenant}\0{question.conversation_id or _first_words(question)}"):
+                await self._answer_turn(question, caller, emit)
 
         async with aclosing(streamed(run)) as events:
             async for event in events:
                 yield wire.response(event)
+
+
+def _first_words(question: Question) -> str:
+    """Return what a conversation that the caller keeps begins with: the same in each of its turns."""
+    return next((message.content for message in question.messages if message.role == "user"), "")

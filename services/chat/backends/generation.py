@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -28,6 +29,10 @@ IDEMPOTENT = (
 """Methods that may be tried again: none of them changes anything."""
 
 _ROOM = "generation"
+# Replicas that an answer is asked of before its first step, and the pause before the next: long enough for a room that is
+# started again to take calls, short beside what people wait for a first word.
+_ATTEMPTS: Final = 4
+_PAUSE_S: Final = 0.2
 _FINISH: Final = {
     sampling_pb2.FINISH_REASON_STOP: FinishReason.STOP,
     sampling_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
@@ -73,6 +78,23 @@ class RemoteEngine:
             prompt=generation_pb2.Prompt(conversation=_conversation(messages)),
             sampling=_sampling(sampling),
         )
+        for attempt in range(1, _ATTEMPTS + 1):
+            began = False
+            try:
+                async with aclosing(self._streamed(request)) as steps:
+                    async for step in steps:
+                        began = True
+                        yield step
+            except Unavailable as error:
+                # A replica that is gone: another one may take it, as nobody has seen anything of it yet.
+                is_gone = isinstance(error.__cause__, grpc.aio.AioRpcError)
+                if began or not is_gone or attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_PAUSE_S * attempt)
+            else:
+                return
+
+    async def _streamed(self, request: generation_pb2.GenerateRequest) -> AsyncGenerator[Step, None]:
         wait_s = self._first_token_timeout_s
         with remote(_ROOM, "Generate") as metadata:
             call = self._generation.Generate(request, timeout=_LONGEST_ANSWER_S, metadata=metadata)

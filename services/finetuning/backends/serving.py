@@ -1,5 +1,6 @@
 """The generation room as the engine that serves adapters."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -9,6 +10,7 @@ import grpc
 from brain.generation.v1 import generation_pb2, generation_pb2_grpc, model_pb2, model_pb2_grpc
 from services.chassis.errors import NotFound
 from services.chassis.rpc.client import remote
+from services.chassis.rpc.replicas import each_replica
 from services.finetuning.ports.serving import AdapterCheck, EngineLimits
 
 __all__ = ["IDEMPOTENT", "RemoteServing"]
@@ -32,6 +34,7 @@ class RemoteServing:
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
+        self._channel = channel
         self._models = model_pb2_grpc.ModelServiceStub(channel)
         self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self._timeout_s = timeout_s
@@ -70,12 +73,15 @@ class RemoteServing:
         return next((str(model.parent) for model in await self._listed() if model.alias and model.name == alias), "")
 
     async def withhold(self, adapters: Sequence[tuple[str, int]]) -> None:
-        """Refuse adapters at once."""
+        """Refuse adapters at once, on every replica; one that cannot be told is a failure, and is told again."""
         request = model_pb2.WithholdAdaptersRequest(
             adapters=[model_pb2.WithheldAdapter(name=name, revision=revision) for name, revision in adapters]
         )
+        stubs = [model_pb2_grpc.ModelServiceStub(replica) for replica in each_replica(self._channel)]
         with remote(_ROOM, "WithholdAdapters") as metadata:
-            await self._models.WithholdAdapters(request, timeout=self._timeout_s, metadata=metadata)
+            await asyncio.gather(
+                *(stub.WithholdAdapters(request, timeout=self._timeout_s, metadata=metadata) for stub in stubs)
+            )
 
     async def _listed(self) -> Sequence[model_pb2.Model]:
         with remote(_ROOM, "ListModels") as metadata:

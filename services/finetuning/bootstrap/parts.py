@@ -18,6 +18,7 @@ from services.chassis.jobs.table import JobTable
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import BaseModel
 from services.chassis.rpc.client import connect
+from services.chassis.rpc.replicas import connect_replicas
 from services.chassis.rpc.tls import tls_files
 from services.finetuning.backends import grader_embedder, ingestion, retrieval, serving, tables
 from services.finetuning.backends.delegation import KeyedDelegation
@@ -130,7 +131,7 @@ def open_rooms(settings: FinetuningSettings, life: Lifecycle) -> Rooms:
     rooms = Rooms(
         ingestion=connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
         retrieval=connect(settings.retrieval_address, idempotent=of_retrieval, tls=tls),
-        generation=connect(settings.generation_address, idempotent=serving.IDEMPOTENT, tls=tls),
+        generation=connect_replicas(settings.generation_address, idempotent=serving.IDEMPOTENT, tls=tls),
     )
     for name in ("ingestion", "retrieval", "generation"):
         life.on_stop(getattr(rooms, name).close, name=name)

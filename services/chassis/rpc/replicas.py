@@ -1,0 +1,263 @@
+"""Calls to a room whose replicas are not alike: each remembers what it read last, so that what belongs together goes to one.
+
+A call with an affinity goes to the replica that rendezvous hashing gives it (Thaler and Ravishankar, 1998), so that a replica
+that comes or goes moves only its own share; one that has more than a quarter above the mean to do already is passed by
+(consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2018). Other calls go where least is going on.
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import blake2b
+from typing import Any, Final, Self
+
+import grpc
+import structlog
+
+from services.chassis.rpc.client import connect
+from services.chassis.rpc.tls import TlsFiles
+
+__all__ = ["ReplicaChannel", "affinity", "connect_replicas", "each_replica"]
+
+_log = structlog.get_logger()
+
+# How far above the mean a replica may be loaded before what belongs to it goes to the next.
+_BOUND: Final = 1.25
+# A replica that did not take a call is asked again after this time; until then others are, if there are any.
+_AWAY_S: Final = 2.0
+# How often the name is looked up: a new replica has its share within so long.
+_LOOK_UP_S: Final = 5.0
+
+_affinity: ContextVar[str] = ContextVar("affinity", default="")
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+@contextmanager
+def affinity(key: str) -> Iterator[None]:
+    """Send the calls of the block that share a `key` to one replica; an empty key has none."""
+    token = _affinity.set(key)
+    try:
+        yield
+    finally:
+        _affinity.reset(token)
+
+
+class _Replica:
+    """One replica: its channel and what is going on there."""
+
+    __slots__ = ("address", "away_until", "callables", "channel", "running")
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.channel = channel
+        self.running = 0
+        self.away_until = 0.0
+        self.callables: dict[tuple[str, str], Any] = {}
+
+    def weight(self, key: str) -> bytes:
+        """Return how much the key belongs here; the greatest wins."""
+        return blake2b(f"{key}\0{self.address}".encode(), digest_size=8).digest()
+
+
+class ReplicaChannel(grpc.aio.Channel):
+    """A channel to all replicas of a room; it picks one for each call.
+
+    Args:
+        address: `host:port` of a name that leads to every replica (a headless service), or `ipv4:HOST:PORT,HOST:PORT…`.
+        connect: Opens a channel to one replica, given its address and the name that its certificate is for.
+        resolve: Looks a name up; returns addresses `host:port`.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        connect: Callable[[str, str], grpc.aio.Channel],
+        resolve: Resolve | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._resolve = resolve or _resolved
+        self._clock = clock
+        self._name = "" if address.startswith("ipv4:") else address.removeprefix("dns:")
+        # Until a name was looked up, grpc's own reading of it.
+        first = [self._name] if self._name else address.removeprefix("ipv4:").split(",")
+        self._replicas = {one: _Replica(one, self._connect(one, self._host)) for one in first}
+        self._leaving: list[_Replica] = []
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def replicas(self) -> list[grpc.aio.Channel]:
+        """A channel to each replica that is known of."""
+        return [replica.channel for replica in self._replicas.values()]
+
+    @property
+    def _host(self) -> str:
+        return self._name.rpartition(":")[0]
+
+    def pick(self) -> _Replica:
+        """Return where the next call goes."""
+        if self._name and self._looking is None:
+            self._looking = asyncio.create_task(self._keep_looking())
+        now = self._clock()
+        known = list(self._replicas.values())
+        there = [replica for replica in known if replica.away_until <= now] or known
+        key = _affinity.get()
+        if not key:
+            return min(there, key=lambda replica: replica.running)
+        most = math.ceil(_BOUND * (sum(replica.running for replica in there) + 1) / len(there))
+        by_weight = sorted(there, key=lambda replica: replica.weight(key), reverse=True)
+        # At least one is below the bound, which lies above the mean.
+        return next(replica for replica in by_weight if replica.running < most)
+
+    def started(self, replica: _Replica, call: Any) -> None:
+        """Count a call until it ends, and note whether the replica took it."""
+        replica.running += 1
+
+        def ended(done: Any) -> None:
+            replica.running -= 1
+            asyncio.get_running_loop().create_task(self._look_at(replica, done))
+
+        call.add_done_callback(ended)
+
+    async def _look_at(self, replica: _Replica, call: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            if await call.code() is grpc.StatusCode.UNAVAILABLE:
+                replica.away_until = self._clock() + _AWAY_S
+            else:
+                replica.away_until = 0.0
+
+    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Return a callable that picks a replica."""
+        return _Spread(self, "unary_unary", method, arguments, named)
+
+    def unary_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Return a callable that picks a replica."""
+        return _Spread(self, "unary_stream", method, arguments, named)
+
+    def stream_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Return a callable that picks a replica."""
+        return _Spread(self, "stream_unary", method, arguments, named)
+
+    def stream_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Return a callable that picks a replica."""
+        return _Spread(self, "stream_stream", method, arguments, named)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channels to all replicas."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for replica in (*self._replicas.values(), *self._leaving):
+            await replica.channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return the best state of any replica's channel."""
+        states = {replica.channel.get_state(try_to_connect) for replica in self._replicas.values()}
+        return next((state for state in _BEST_FIRST if state in states), grpc.ChannelConnectivity.IDLE)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return when the state of the replica that is known longest is another."""
+        await self.replicas[0].wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Return when the replica that is known longest can be reached."""
+        await self.replicas[0].channel_ready()
+
+    async def _keep_looking(self) -> None:
+        host, _, port = self._name.rpartition(":")
+        while True:
+            try:
+                found = await self._resolve(host, int(port))
+            except OSError as error:
+                _log.warning("replicas_not_found", name=self._name, reason=repr(error))
+                found = []
+            if found:
+                await self._meet(found)
+            await asyncio.sleep(_LOOK_UP_S)
+
+    async def _meet(self, found: Sequence[str]) -> None:
+        """Know these replicas and no others; what runs on one that went goes on."""
+        for address in found:
+            if address not in self._replicas:
+                self._replicas[address] = _Replica(address, self._connect(address, self._host))
+        for address in [address for address in self._replicas if address not in found]:
+            self._leaving.append(self._replicas.pop(address))
+        for replica in [replica for replica in self._leaving if not replica.running]:
+            self._leaving.remove(replica)
+            await replica.channel.close()
+
+
+class _Spread:
+    """A method of a room, on whichever replica is picked."""
+
+    def __init__(
+        self, channel: ReplicaChannel, kind: str, method: str, arguments: Sequence[Any], named: dict[str, Any]
+    ) -> None:
+        self._channel = channel
+        self._kind = kind
+        self._method = method
+        self._arguments = arguments
+        self._named = named
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the method on a replica."""
+        replica = self._channel.pick()
+        place = (self._kind, self._method)
+        if place not in replica.callables:
+            make = getattr(replica.channel, self._kind)
+            replica.callables[place] = make(self._method, *self._arguments, **self._named)
+        call = replica.callables[place](*arguments, **named)
+        self._channel.started(replica, call)
+        return call
+
+
+def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | None = None) -> ReplicaChannel:
+    """Return a channel to all replicas of a room.
+
+    Args:
+        address: `host:port` of a name that leads to every replica, or `ipv4:HOST:PORT,HOST:PORT…`.
+        idempotent: Full names of the methods that may be retried, on the same replica.
+        tls: Certificate files; None for plain text.
+    """
+
+    def one(replica: str, name: str) -> grpc.aio.Channel:
+        return connect(replica, idempotent=idempotent, tls=tls, server_name=name)
+
+    return ReplicaChannel(address, connect=one)
+
+
+def each_replica(channel: grpc.aio.Channel) -> Sequence[grpc.aio.Channel]:
+    """Return a channel to each replica that `channel` leads to, for what every one of them must hear."""
+    return channel.replicas if isinstance(channel, ReplicaChannel) else [channel]
+
+
+_BEST_FIRST: Final = (
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.CONNECTING,
+    grpc.ChannelConnectivity.IDLE,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+)
+
+
+async def _resolved(host: str, port: int) -> Sequence[str]:
+    """Return every IPv4 and IPv6 address of a name."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return sorted(
+        f"[{address[0]}]:{port}" if family is socket.AF_INET6 else f"{address[0]}:{port}"
+        for family, _, _, _, address in found
+    )
