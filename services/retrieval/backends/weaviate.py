@@ -36,7 +36,7 @@ from services.retrieval.backends.weaviate_rows import (
     terms_of,
     where,
 )
-from services.retrieval.backends.weaviate_server import WeaviateServer, answered, is_refusal
+from services.retrieval.backends.weaviate_server import WeaviateServer, answered, refusal_of
 from services.retrieval.domain import ChunkRow, Hit, Scope
 
 __all__ = ["Consistency", "WeaviateIndex"]
@@ -111,17 +111,16 @@ class WeaviateIndex:
                 await self._client.connect()
                 if not await self._client.collections.exists(self._name):
                     await self._make()
-                about = (await self._client.collections.use(self._name).config.get()).description
-                # REST has answered: does gRPC?
-                await self._client.collections.use(self._name).tenants.get_by_names([tenant_name("")])
+                collection = self._client.collections.use(self._name)
+                about = (await collection.config.get()).description
+                if about == self._about():
+                    # REST has answered: does gRPC?
+                    await collection.tenants.get_by_names([tenant_name("")])
         except Unavailable as error:
             await self.close()
             address = f"{self._server.http_host}:{self._server.http_port}"
-            if is_refusal(error.__cause__):
-                raise InvalidInput(
-                    f"index_key_file: Weaviate at {address} does not take the key, or not for this.",
-                    private=error.private,
-                ) from error
+            if refusal := refusal_of(error.__cause__):
+                raise InvalidInput(f"{refusal} (Weaviate at {address}).", private=error.private) from error
             raise Unavailable(
                 f"index_url: Weaviate at {address} does not answer (gRPC at "
                 f"{self._server.grpc_host}:{self._server.grpc_port}).",
@@ -135,7 +134,7 @@ class WeaviateIndex:
                 "choose another name and index again.",
                 private=f"it says {about!r}, not {self._about()!r}",
             )
-        self._collection = self._client.collections.use(self._name).with_consistency_level(self._consistency)
+        self._collection = collection.with_consistency_level(self._consistency)
 
     def _about(self) -> str:
         """Return what the collection says of itself: Weaviate keeps no dimension before the first vector."""
