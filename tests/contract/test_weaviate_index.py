@@ -131,7 +131,7 @@ async def test_tls_reaches_both_ports_and_trusts_whom_it_is_told_to(cluster: Clu
     direct, collection = weaviate_server(cluster), new_collection()
     async with relays(f"{direct.http_host}:{direct.http_port}", cluster.weaviate_grpc, context=serving) as (http, grpc):
         plain = replace(direct, http_host="localhost", http_port=http.port, grpc_host="localhost", grpc_port=grpc.port)
-        tls = replace(plain, tls=True, ca_file=own, cert_file=own, cert_key_file=own)
+        tls = replace(plain, tls=True, ca_file=own, cert_file=own)
         index = weaviate_index(tls, collection)
         try:
             await index.open()
@@ -143,9 +143,9 @@ async def test_tls_reaches_both_ports_and_trusts_whom_it_is_told_to(cluster: Clu
             await drop_collection(direct, collection)
         for refused in (
             replace(tls, ca_file=stranger),
-            replace(tls, cert_file=None, cert_key_file=None),
+            replace(tls, cert_file=None),
             replace(tls, cert_file=stranger, cert_key_file=stranger),
-            replace(tls, ca_file=None, cert_file=None, cert_key_file=None),
+            replace(tls, ca_file=None, cert_file=None),
         ):
             index = weaviate_index(replace(refused, query_timeout_s=3.0), collection)
             with pytest.raises(Unavailable, match="index_url"):
@@ -168,6 +168,18 @@ async def test_processes_that_start_together_make_one_collection(cluster: Cluste
     finally:
         for index in indexes:
             await index.close()
+        await drop_collection(server, collection)
+
+
+async def test_vectors_of_another_model_are_refused(cluster: ClusterServers) -> None:
+    server, collection = weaviate_server(cluster), new_collection()
+    first, second = (weaviate_index(server, collection, dimension=dimension) for dimension in (8, 16))
+    try:
+        await first.open()
+        with pytest.raises(Conflict, match="index_collection"):
+            await second.open()
+    finally:
+        await first.close()
         await drop_collection(server, collection)
 
 

@@ -55,7 +55,7 @@ _MAX_GROUPS: Final = 10_000
 _PAGE: Final = 2_000
 # Documents named in one filter.
 _MAX_DOCUMENTS: Final = 500
-# Objects of one batch, and characters of their texts: a message holds 10 MB or more.
+# Objects of one batch, and characters in them: a message holds 10 MB or more.
 _BATCH_ROWS: Final = 500
 _BATCH_CHARACTERS: Final = 2_000_000
 # Chunks changed at once: each is a request of its own.
@@ -360,7 +360,8 @@ def _batches(rows: Sequence[ChunkRow]) -> Iterator[tuple[str, list[DataObject[di
         batch: list[DataObject[dict[str, Any], None]] = []
         size = 0
         for row in own:
-            characters = len(row.text) + len(row.search_text)
+            listed = sum(len(one) for one in (*row.principals, *row.attribute_terms))
+            characters = len(row.text) + len(row.search_text) + listed
             if batch and (len(batch) == _BATCH_ROWS or size + characters > _BATCH_CHARACTERS):
                 yield tenant, batch
                 batch, size = [], 0

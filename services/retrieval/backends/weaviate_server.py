@@ -51,7 +51,7 @@ class WeaviateServer:
         key: API key; empty for none.
         ca_file: Authorities (PEM) that the certificates must come from; None for those of the web.
         cert_file: Certificate (PEM) that is shown; None for none.
-        cert_key_file: Its private key.
+        cert_key_file: Its private key; None where the same file holds it.
         query_timeout_s: Seconds that a search or a count may take.
         write_timeout_s: Seconds that one batch of writes may take.
     """
@@ -154,9 +154,10 @@ class WeaviateServer:
     def _grpc_credentials(self) -> grpc.ChannelCredentials | None:
         if not self.tls or (self.ca_file is None and self.cert_file is None):
             return None
+        key_file = self.cert_key_file or self.cert_file
         return grpc.ssl_channel_credentials(
             root_certificates=self.ca_file.read_bytes() if self.ca_file else None,
-            private_key=self.cert_key_file.read_bytes() if self.cert_key_file else None,
+            private_key=key_file.read_bytes() if key_file else None,
             certificate_chain=self.cert_file.read_bytes() if self.cert_file else None,
         )
 
