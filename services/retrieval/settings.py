@@ -23,7 +23,7 @@ class RetrievalSettings(EventSettings):
         index_key_file: File with Weaviate's API key; read at the start. The key makes the collection and its tenants.
         index_ca_file: Authorities (PEM) that Weaviate's certificates must come from; none for those of the web.
         index_cert_file: Certificate (PEM) that is shown to Weaviate, where it asks for one.
-        index_cert_key_file: Private key of that certificate.
+        index_cert_key_file: Private key of that certificate; none where the same file holds it.
         index_collection: Name of the collection in Weaviate. Vectors of another model need another name.
         index_replicas: Copies of each chunk in a collection that is made; not more than Weaviate has nodes.
         index_consistency: How many copies answer before a search or a write is done. With `ALL` a removed document is

@@ -5,20 +5,16 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from openai import InvalidWebhookSignatureError, OpenAI
 
 from services.chassis.errors import InvalidInput
 from services.finetuning.backends.webhook_sender import HttpWebhookSender, resolve
 from services.finetuning.domain.reach import Reach
 from services.finetuning.domain.webhooks import Delivery, WebhookEvent, message_body, message_headers, webhook_secret
+from tests.tcp_relay import certificate
 
 HOST = "hooks.example.com"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -216,29 +212,6 @@ async def test_a_second_address_is_called_when_the_first_is_silent(receiver: Rec
     # Nobody listens at the first: the receiver has the second only.
     calling = sender("127.0.0.2", "127.0.0.1")
     assert (await calling.send(f"http://{HOST}:{receiver.port}/", {}, b"{}")).accepted
-
-
-def certificate(folder: Path, name: str) -> Path:
-    """Write a certificate for `name` that signs itself, with its key; return the file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / f"{name}.pem"
-    file.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return file
 
 
 async def test_the_certificate_must_be_that_of_the_name(tmp_path: Path) -> None:

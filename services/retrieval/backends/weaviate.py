@@ -36,7 +36,7 @@ from services.retrieval.backends.weaviate_rows import (
     terms_of,
     where,
 )
-from services.retrieval.backends.weaviate_server import WeaviateServer, answered, is_refusal
+from services.retrieval.backends.weaviate_server import WeaviateServer, answered, refusal_of
 from services.retrieval.domain import ChunkRow, Hit, Scope
 
 __all__ = ["Consistency", "WeaviateIndex"]
@@ -55,7 +55,7 @@ _MAX_GROUPS: Final = 10_000
 _PAGE: Final = 2_000
 # Documents named in one filter.
 _MAX_DOCUMENTS: Final = 500
-# Objects of one batch, and characters of their texts: a message holds 10 MB or more.
+# Objects of one batch, and characters in them: a message holds 10 MB or more.
 _BATCH_ROWS: Final = 500
 _BATCH_CHARACTERS: Final = 2_000_000
 # Chunks changed at once: each is a request of its own.
@@ -111,17 +111,16 @@ class WeaviateIndex:
                 await self._client.connect()
                 if not await self._client.collections.exists(self._name):
                     await self._make()
-                about = (await self._client.collections.use(self._name).config.get()).description
-                # REST has answered: does gRPC?
-                await self._client.collections.use(self._name).tenants.get_by_names([tenant_name("")])
+                collection = self._client.collections.use(self._name)
+                about = (await collection.config.get()).description
+                if about == self._about():
+                    # REST has answered: does gRPC?
+                    await collection.tenants.get_by_names([tenant_name("")])
         except Unavailable as error:
             await self.close()
             address = f"{self._server.http_host}:{self._server.http_port}"
-            if is_refusal(error.__cause__):
-                raise InvalidInput(
-                    f"index_key_file: Weaviate at {address} does not take the key, or not for this.",
-                    private=error.private,
-                ) from error
+            if refusal := refusal_of(error.__cause__):
+                raise InvalidInput(f"{refusal} (Weaviate at {address}).", private=error.private) from error
             raise Unavailable(
                 f"index_url: Weaviate at {address} does not answer (gRPC at "
                 f"{self._server.grpc_host}:{self._server.grpc_port}).",
@@ -135,7 +134,7 @@ class WeaviateIndex:
                 "choose another name and index again.",
                 private=f"it says {about!r}, not {self._about()!r}",
             )
-        self._collection = self._client.collections.use(self._name).with_consistency_level(self._consistency)
+        self._collection = collection.with_consistency_level(self._consistency)
 
     def _about(self) -> str:
         """Return what the collection says of itself: Weaviate keeps no dimension before the first vector."""
@@ -361,7 +360,8 @@ def _batches(rows: Sequence[ChunkRow]) -> Iterator[tuple[str, list[DataObject[di
         batch: list[DataObject[dict[str, Any], None]] = []
         size = 0
         for row in own:
-            characters = len(row.text) + len(row.search_text)
+            listed = sum(len(one) for one in (*row.principals, *row.attribute_terms))
+            characters = len(row.text) + len(row.search_text) + listed
             if batch and (len(batch) == _BATCH_ROWS or size + characters > _BATCH_CHARACTERS):
                 yield tenant, batch
                 batch, size = [], 0

@@ -20,7 +20,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 
 from services.chassis.errors import InvalidInput, Unavailable
 
-__all__ = ["WeaviateServer", "answered", "is_refusal", "reason_of"]
+__all__ = ["WeaviateServer", "answered", "refusal_of"]
 
 _FORM: Final = (
     "use weaviate://HOST[:PORT][?grpc=HOST:PORT], or weaviates:// for TLS; PORT is 8080 or 443, grpc is HOST:50051"
@@ -32,7 +32,10 @@ _GRPC_PORT: Final = 50051
 _MAX_RECONNECT_MS: Final = 2_000
 # Reasons go to the log: enough to understand, not a whole batch.
 _MAX_REASON: Final = 500
-_REFUSALS: Final = (401, 403)
+# What HTTP and gRPC call the same.
+_UNKNOWN: Final = (401, grpc.StatusCode.UNAUTHENTICATED.value[0])
+_FORBIDDEN: Final = (403, grpc.StatusCode.PERMISSION_DENIED.value[0])
+_UNPROCESSABLE: Final = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class WeaviateServer:
         key: API key; empty for none.
         ca_file: Authorities (PEM) that the certificates must come from; None for those of the web.
         cert_file: Certificate (PEM) that is shown; None for none.
-        cert_key_file: Its private key.
+        cert_key_file: Its private key; None where the same file holds it.
         query_timeout_s: Seconds that a search or a count may take.
         write_timeout_s: Seconds that one batch of writes may take.
     """
@@ -75,20 +78,24 @@ class WeaviateServer:
         try:
             parts = urlsplit(url)
             options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-            (grpc_place,) = options.pop("grpc", [""])
+            (grpc,) = options.pop("grpc", [""])
             tls, port = parts.scheme == "weaviates", parts.port
-            grpc_parts = urlsplit(f"//{grpc_place}")
+            grpc_parts = urlsplit(f"//{grpc}")
             grpc_host, grpc_port = grpc_parts.hostname or parts.hostname, grpc_parts.port
         except ValueError as error:
             raise InvalidInput(f"index_url: {url!r} is no such address; {_FORM}.") from error
         strange = parts.username is not None or parts.path not in {"", "/"} or parts.fragment or options
         if parts.scheme not in {"weaviate", "weaviates"} or not parts.hostname or not grpc_host or strange:
             raise InvalidInput(f"index_url: {url!r} is no such address; {_FORM}.")
+        http_place = (parts.hostname, port or (_HTTPS_PORT if tls else _HTTP_PORT))
+        grpc_place = (grpc_host, grpc_port or _GRPC_PORT)
+        if http_place == grpc_place:
+            raise InvalidInput(f"index_url: {url!r} names one place for both; Weaviate's gRPC has a port of its own.")
         return cls(
-            http_host=parts.hostname,
-            http_port=port or (_HTTPS_PORT if tls else _HTTP_PORT),
-            grpc_host=grpc_host,
-            grpc_port=grpc_port or _GRPC_PORT,
+            http_host=http_place[0],
+            http_port=http_place[1],
+            grpc_host=grpc_place[0],
+            grpc_port=grpc_place[1],
             tls=tls,
             **about,
         )
@@ -147,9 +154,10 @@ class WeaviateServer:
     def _grpc_credentials(self) -> grpc.ChannelCredentials | None:
         if not self.tls or (self.ca_file is None and self.cert_file is None):
             return None
+        key_file = self.cert_key_file or self.cert_file
         return grpc.ssl_channel_credentials(
             root_certificates=self.ca_file.read_bytes() if self.ca_file else None,
-            private_key=self.cert_key_file.read_bytes() if self.cert_key_file else None,
+            private_key=key_file.read_bytes() if key_file else None,
             certificate_chain=self.cert_file.read_bytes() if self.cert_file else None,
         )
 
@@ -168,17 +176,28 @@ async def answered(timeout_s: float) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise _unavailable(f"no answer within {timeout_s:g} s") from error
     except (WeaviateBaseError, httpx.HTTPError, grpc.RpcError, OSError) as error:
-        raise _unavailable(reason_of(error)) from error
+        raise _unavailable(_reason_of(error)) from error
 
 
-def is_refusal(error: BaseException | None) -> bool:
-    """Return whether the server knows the key not at all, or does not let it do what was asked."""
-    return isinstance(error, UnexpectedStatusCodeError) and error.status_code in _REFUSALS
+def refusal_of(error: BaseException | None) -> str:
+    """Return which setting the server refused and how, or nothing where the error is of another kind."""
+    status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else None
+    if status in _UNKNOWN:
+        return "index_key_file: the key is not known"
+    if status in _FORBIDDEN:
+        return "index_key_file: the key may not make or read the collection"
+    if status == _UNPROCESSABLE:
+        return "index_collection, index_replicas: there can be no such collection"
+    return ""
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what the log may say of an error."""
-    return f"{type(error).__name__}: {error}"[:_MAX_REASON]
+def _reason_of(error: BaseException) -> str:
+    reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+    # The client says that it could not connect; what it wraps says why.
+    while error.__cause__ is not None:
+        error = error.__cause__
+        reason += f" ({error!r})"[:_MAX_REASON]
+    return reason
 
 
 def _unavailable(reason: str) -> Unavailable:
