@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_servers import ClusterServers, cluster_servers
+from tests.fresh_databases import fresh_schema
 from tests.generation_client import GenerationRoom
 from tests.running_stack import ROOT, RunningStack, running_stack
 
@@ -62,6 +63,17 @@ def shared_data() -> Path:
 def cluster() -> ClusterServers:
     """The real servers that `make test-cluster` started."""
     return cluster_servers()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of a room's own: on this machine, and in a cluster."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/room.db"
+        return
+    servers: ClusterServers = request.getfixturevalue("cluster")
+    with fresh_schema(servers.postgres) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

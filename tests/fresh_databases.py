@@ -3,19 +3,20 @@
 import asyncio
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import asyncpg
+from sqlalchemy import MetaData
 
-from tests.cluster_servers import ClusterServers
+from services.chassis.database import Database
 
-__all__ = ["fresh_schema", "fresh_url"]
+__all__ = ["fresh_schema", "make_tables"]
 
 
 @contextmanager
 def fresh_schema(server: str) -> Iterator[str]:
-    """Yield the URL of a schema that nobody has made yet; what is made in it is removed afterwards.
+    """Yield the URL of a schema that is not there yet; what is made in it is removed afterwards.
 
     Args:
         server: `postgresql://user@host:port`.
@@ -25,17 +26,19 @@ def fresh_schema(server: str) -> Iterator[str]:
 
     async def drop() -> None:
         connection = await asyncpg.connect(f"{server}/postgres")
+        # Who was forgotten in a transaction would hold it up.
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", f"brain {schema}"
+        )
         await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
         await connection.close()
 
-    asyncio.run(drop())
+    # In a thread: the test may have an event loop of its own here.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, drop()).result()
 
 
-@contextmanager
-def fresh_url(kind: str, folder: Path, cluster: ClusterServers | None) -> Iterator[str]:
-    """Yield the URL of an empty database of a kind, `sqlite` (a file in `folder`) or `postgresql` (on `cluster`)."""
-    if cluster is None:
-        yield f"{kind}:///{folder}/room.db"
-        return
-    with fresh_schema(cluster.postgres) as url:
-        yield url
+async def make_tables(database: Database, metadata: MetaData) -> None:
+    """Make tables that have no migrations."""
+    async with database.migrating() as connection:
+        await connection.run_sync(metadata.create_all)

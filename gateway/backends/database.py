@@ -7,6 +7,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.backends.tables import answers as _answers
+from gateway.backends.tables import api_keys as _keys
+from gateway.backends.tables import audit as _audit
+from gateway.backends.tables import quotas as _quotas
+from gateway.backends.tables import usage as _usage
 from gateway.domain.identity import ApiKey, AuditEntry, KeyGrant, Spent, StoredAnswer
 from gateway.domain.keeping import Page, Paging
 from services.chassis.auth import Role
@@ -15,68 +20,13 @@ from services.chassis.errors import NotFound
 
 __all__ = ["AnswersTable", "AuditTable", "KeysTable", "UsageTable"]
 
-_metadata: Final = sa.MetaData()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE: Final = 20
 
-_keys = sa.Table(
-    "api_keys",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("digest", sa.String),
-    sa.Column("tenant", sa.String),
-    sa.Column("subject", sa.String),
-    sa.Column("name", sa.String),
-    sa.Column("hint", sa.String),
-    sa.Column("roles", sa.JSON),
-    sa.Column("groups", sa.JSON),
-    sa.Column("requests_per_minute", sa.Integer),
-    sa.Column("max_concurrent", sa.Integer),
-    sa.Column("created_at", sa.BigInteger),
-    sa.Column("expires_at", sa.BigInteger),
-    sa.Column("revoked_at", sa.BigInteger),
-)
-_quotas = sa.Table(
-    "quotas",
-    _metadata,
-    sa.Column("tenant", sa.String, primary_key=True),
-    sa.Column("tokens_per_day", sa.BigInteger),
-)
-_usage = sa.Table(
-    "usage",
-    _metadata,
-    sa.Column("tenant", sa.String, primary_key=True),
-    sa.Column("hour", sa.BigInteger, primary_key=True),
-    sa.Column("key_id", sa.String, primary_key=True),
-    sa.Column("model", sa.String, primary_key=True),
-    sa.Column("requests", sa.BigInteger),
-    sa.Column("prompt_tokens", sa.BigInteger),
-    sa.Column("completion_tokens", sa.BigInteger),
-)
-_audit = sa.Table(
-    "audit",
-    _metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("at", sa.BigInteger),
-    sa.Column("request_id", sa.String),
-    sa.Column("tenant", sa.String),
-    sa.Column("subject", sa.String),
-    sa.Column("key_id", sa.String),
-    sa.Column("action", sa.String),
-    sa.Column("object_id", sa.String),
-    sa.Column("status", sa.Integer),
-    sa.Column("reason", sa.String),
-)
-_answers = sa.Table(
-    "answers",
-    _metadata,
-    sa.Column("scope", sa.String, primary_key=True),
-    sa.Column("digest", sa.String),
-    sa.Column("status", sa.Integer),
-    sa.Column("media_type", sa.String),
-    sa.Column("body", sa.LargeBinary),
-    sa.Column("created_at", sa.BigInteger),
-)
+
+def _text(said: str) -> str:
+    # PostgreSQL's texts hold no NUL, and what somebody put into a path or a model's name must not cost others their rows.
+    return said.replace("\0", "\ufffd")
 
 
 def _stamp(at: datetime) -> int:
@@ -198,12 +148,13 @@ class UsageTable:
         """Add to the hour's rows."""
         hour = _stamp(at.replace(minute=0, second=0, microsecond=0))
         async with self._database.begin() as connection:
-            for one in spent:
+            # In one order, so that two who add the same keys' rows wait for each other and do not block each other.
+            for one in sorted(spent, key=lambda one: (one.tenant, one.key_id, one.model)):
                 insert = upsert(connection, _usage).values(
                     tenant=one.tenant,
                     hour=hour,
                     key_id=one.key_id,
-                    model=one.model,
+                    model=_text(one.model[:256]),
                     requests=one.requests,
                     prompt_tokens=one.prompt_tokens,
                     completion_tokens=one.completion_tokens,
@@ -233,9 +184,12 @@ class UsageTable:
     async def set_quota(self, tenant: str, tokens_per_day: int | None) -> None:
         """Limit a tenant's tokens each day; None lifts the limit."""
         async with self._database.begin() as connection:
-            await connection.execute(_quotas.delete().where(_quotas.c.tenant == tenant))
-            if tokens_per_day is not None:
-                await connection.execute(_quotas.insert().values(tenant=tenant, tokens_per_day=tokens_per_day))
+            if tokens_per_day is None:
+                await connection.execute(_quotas.delete().where(_quotas.c.tenant == tenant))
+                return
+            insert = upsert(connection, _quotas).values(tenant=tenant, tokens_per_day=tokens_per_day)
+            limit = {"tokens_per_day": insert.excluded.tokens_per_day}
+            await connection.execute(insert.on_conflict_do_update(index_elements=["tenant"], set_=limit))
 
     async def usage(self, tenant: str, since: datetime) -> Sequence[Spent]:
         """Return what each key has used with each model since then."""
@@ -276,7 +230,7 @@ class AuditTable:
                 "subject": entry.subject,
                 "key_id": entry.key_id,
                 "action": entry.action,
-                "object_id": entry.object_id[:512],
+                "object_id": _text(entry.object_id[:512]),
                 "status": entry.status,
                 "reason": entry.reason,
             }
@@ -323,10 +277,13 @@ class AnswersTable:
             claim = upsert(connection, _answers).values(
                 scope=scope, digest="", status=0, media_type="", body=None, created_at=_stamp(now)
             )
-            claimed = await connection.execute(claim.on_conflict_do_nothing())
-            if claimed.rowcount:
-                return None
-            row = (await connection.execute(_answers.select().where(_answers.c.scope == scope))).one()
+            row = None
+            # Whoever held it may let go of it between the two statements.
+            while row is None:
+                claimed = await connection.execute(claim.on_conflict_do_nothing())
+                if claimed.rowcount:
+                    return None
+                row = (await connection.execute(_answers.select().where(_answers.c.scope == scope))).one_or_none()
         return StoredAnswer(row.digest, row.status, row.media_type, row.body, _moment(row.created_at))
 
     async def finish(self, scope: str, answer: StoredAnswer) -> None:

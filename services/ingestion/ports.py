@@ -210,6 +210,10 @@ class Change(Reading, Protocol):
         """Add a collection or replace its record."""
         ...
 
+    async def hold_collection(self, collection_id: str) -> None:
+        """Keep other transactions from changing a collection and from adding documents to it."""
+        ...
+
     async def touch_collection(self, collection_id: str, at: float) -> None:
         """Note that a collection was changed."""
         ...

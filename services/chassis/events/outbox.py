@@ -9,7 +9,7 @@ import time
 
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy import Column, Float, Integer, MetaData, Table, delete, insert, select
+from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
@@ -30,7 +30,7 @@ def outbox_table(metadata: MetaData) -> Table:
     return Table(
         "outbox",
         metadata,
-        Column("id", Integer, primary_key=True, autoincrement=True),
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
         *envelope_columns(),
         Column("added_at", Float, nullable=False),
     )
@@ -49,7 +49,7 @@ class Outbox:
 
 
 class OutboxRelay:
-    """Moves events from the outbox to the log.
+    """Moves events from the outbox to the log, one process of the room at a time: two would publish old events after new ones.
 
     Args:
         database: The room's database.
@@ -98,11 +98,18 @@ class OutboxRelay:
         """Relay what is pending, at most one batch; return how many events moved."""
         columns = self._table.c
         async with self._database.connect() as connection:
-            rows = (await connection.execute(select(self._table).order_by(columns.id).limit(_BATCH))).all()
+            oldest = await connection.scalar(select(func.min(columns.added_at)))
         if self._oldest_pending is not None:
-            self._oldest_pending.set(max(0.0, time.time() - rows[0].added_at) if rows else 0.0)
-        if not rows:
+            self._oldest_pending.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+        if oldest is None:
             return 0
+        async with self._database.only_one("outbox") as mine:
+            return await self._relay_batch() if mine else 0
+
+    async def _relay_batch(self) -> int:
+        columns = self._table.c
+        async with self._database.connect() as connection:
+            rows = (await connection.execute(select(self._table).order_by(columns.id).limit(_BATCH))).all()
         by_topic: dict[str, list[Envelope]] = {}
         for row in rows:
             by_topic.setdefault(row.topic, []).append(envelope_of(row))

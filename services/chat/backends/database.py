@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Row, delete, func, insert, select, update
 
-from services.chassis.database import Database
+from services.chassis.database import Database, hold
 from services.chassis.errors import NotFound
 from services.chat.backends.announcements import announce
 from services.chat.backends.judgements import withdraw_all
@@ -68,12 +68,15 @@ class SqlRecords:
                             id=conversation.id,
                             tenant=tenant,
                             owner=owner,
-                            title=conversation.title,
+                            title=_text(conversation.title),
                             created_at=conversation.created_at,
                             updated_at=conversation.updated_at,
                         )
                     )
-                rows = [asdict(turn) | {"conversation_id": conversation.id} for turn in turns]
+                rows = [
+                    asdict(turn) | {"conversation_id": conversation.id, "content": _text(turn.content)}
+                    for turn in turns
+                ]
                 await connection.execute(insert(_turns), rows)
             if receipt is not None:
                 await connection.execute(
@@ -123,14 +126,16 @@ class SqlRecords:
     async def delete_conversation(self, conversation_id: str, *, tenant: str, owner: str) -> tuple[int, int] | None:
         """Remove a conversation with its turns, its receipts and what was said of them; turns and receipts are counted."""
         async with self._database.begin() as connection:
-            owned = select(conversations.c.id).where(*_owned(conversation_id, tenant, owner))
+            # A turn that is being kept comes before or finds nothing; the same for what is said of its receipts.
+            owned = select(conversations.c.id).where(*_owned(conversation_id, tenant, owner)).with_for_update()
             if (await connection.execute(owned)).first() is None:
                 return None
-            count = select(func.count()).select_from(turns).where(turns.c.conversation_id == conversation_id)
-            turn_count = (await connection.execute(count)).scalar_one()
             its = select(receipts.c.id).where(
                 receipts.c.conversation_id == conversation_id, receipts.c.tenant == tenant
             )
+            await hold(connection, its.order_by(receipts.c.id).with_for_update())
+            count = select(func.count()).select_from(turns).where(turns.c.conversation_id == conversation_id)
+            turn_count = (await connection.execute(count)).scalar_one()
             await withdraw_all(connection, tenant, feedback.c.subject_id.in_(its))
             gone = await connection.execute(
                 delete(receipts).where(receipts.c.conversation_id == conversation_id, receipts.c.tenant == tenant)
@@ -165,6 +170,11 @@ def _owned(conversation_id: str, tenant: str, owner: str) -> tuple[Any, Any, Any
         conversations.c.tenant == tenant,
         conversations.c.owner == owner,
     )
+
+
+def _text(said: str) -> str:
+    # PostgreSQL's texts hold no NUL; an answer that was given must not be lost for one.
+    return said.replace("\0", "\ufffd")
 
 
 def _utc(moment: datetime) -> datetime:

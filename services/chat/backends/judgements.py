@@ -39,7 +39,9 @@ async def withdraw_all(connection: AsyncConnection, tenant: str, which: ColumnEl
     Their blobs are loose from then on.
     """
     mine = and_(feedback.c.tenant == tenant, which)
-    rows = (await connection.execute(select(feedback.c.id, feedback.c.blob_key).where(mine))).all()
+    # Who withdraws the same in the same moment finds it gone, and does not tell of it a second time.
+    held = select(feedback.c.id, feedback.c.blob_key).where(mine).order_by(feedback.c.id).with_for_update()
+    rows = (await connection.execute(held)).all()
     gone = [row.id for row in rows]
     if not gone:
         return []
@@ -79,7 +81,9 @@ class SqlJudgements:
         )
         try:
             async with self._database.begin() as connection:
-                if (await connection.execute(select(subjects.c.id).where(*its))).first() is None:
+                # What is judged stays until the judgement is kept, or its removal would leave that behind.
+                held = select(subjects.c.id).where(*its).with_for_update(read=True, key_share=True)
+                if (await connection.execute(held)).first() is None:
                     param = "receipt_id" if given.receipt_id else "comparison_id"
                     raise NotFound(f"{param}: {given.subject_id!r} was removed meanwhile.", param=param)
                 replaced = await withdraw_all(connection, given.tenant, earlier)

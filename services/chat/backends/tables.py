@@ -1,6 +1,7 @@
 """The room's tables."""
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     ForeignKey,
@@ -33,9 +34,9 @@ metadata = MetaData()
 conversations = Table(
     "conversations",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("owner", String(256), nullable=False),
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("owner", String, nullable=False),
     Column("title", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
@@ -45,21 +46,21 @@ conversations = Table(
 turns = Table(
     "turns",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("conversation_id", ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("role", String(16), nullable=False),
+    Column("role", String, nullable=False),
     Column("content", Text, nullable=False),
-    Column("receipt_id", String(64), nullable=False),
+    Column("receipt_id", String, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
 receipts = Table(
     "receipts",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("owner", String(256), nullable=False),
-    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("conversation_id", String, nullable=False, index=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -68,16 +69,16 @@ receipts = Table(
 feedback = Table(
     "feedback",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("subject_id", String(64), nullable=False),
-    Column("rater", String(256), nullable=False),
-    Column("family", String(16), nullable=False),
-    Column("kind", String(16), nullable=False),
-    Column("model", String(256), nullable=False),
-    Column("asked_model", String(256), nullable=False),
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("subject_id", String, nullable=False),
+    Column("rater", String, nullable=False),
+    Column("family", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("asked_model", String, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("blob_key", String(512), nullable=False),
+    Column("blob_key", String, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("tenant", "subject_id", "rater", "family", name="feedback_once"),
     Index("feedback_by_tenant", "tenant", "id"),
@@ -87,16 +88,16 @@ feedback_collections = Table(
     "feedback_collections",
     metadata,
     Column("feedback_id", ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True),
-    Column("collection_id", String(64), primary_key=True),
+    Column("collection_id", String, primary_key=True),
     Index("feedback_by_collection", "collection_id", "feedback_id"),
 )
 
 comparisons = Table(
     "comparisons",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("tenant", String(128), nullable=False),
-    Column("owner", String(256), nullable=False),
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("owner", String, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("comparisons_by_tenant", "tenant", "id"),
@@ -105,7 +106,7 @@ comparisons = Table(
 loose_blobs = Table(
     "loose_blobs",
     metadata,
-    Column("key", String(512), primary_key=True),
+    Column("key", String, primary_key=True),
     Column("since", DateTime(timezone=True), nullable=False),
 )
 

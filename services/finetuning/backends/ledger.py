@@ -73,7 +73,8 @@ class SqlLedger(Records):
     @asynccontextmanager
     async def change(self) -> AsyncIterator["SqlChange"]:
         """Open a transaction; it is kept when the block ends and undone on an error."""
-        async with self._database.begin() as connection:
+        # Many rules are about what is not there yet: no open promotion of an alias, the next number of a suffix.
+        async with self._database.begin(alone=True) as connection:
             yield SqlChange(connection, jobs=self._jobs, outbox=self._outbox, webhooks=self._webhooks)
         self._on_kept()
 

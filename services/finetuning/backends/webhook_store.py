@@ -63,7 +63,7 @@ class SqlWebhookStore:
             Conflict: Its tenant has `most` already.
         """
         columns = self._webhooks.c
-        async with self._database.begin() as connection:
+        async with self._database.begin(alone=True) as connection:
             count = select(func.count()).select_from(self._webhooks).where(columns.tenant == webhook.tenant)
             if (await connection.execute(count)).scalar_one() >= most:
                 raise Conflict(f"The tenant has {most} webhooks, the most it may have; delete one first.")
@@ -91,11 +91,11 @@ class SqlWebhookStore:
         columns = self._webhooks.c
         mine = and_(columns.webhook_id == webhook_id, columns.tenant == tenant)
         async with self._database.begin() as connection:
+            # Deliveries first, as whoever settles one does: in the other order the two would block each other.
+            its = select(columns.webhook_id).where(mine)
+            await connection.execute(delete(self._deliveries).where(self._deliveries.c.webhook_id.in_(its)))
             removed = await connection.execute(delete(self._webhooks).where(mine))
-            if removed.rowcount == 0:
-                return False
-            await connection.execute(delete(self._deliveries).where(self._deliveries.c.webhook_id == webhook_id))
-        return True
+        return bool(removed.rowcount)
 
     async def claim(self, *, now: float, lease_s: float) -> Delivery | None:
         """Hand out the delivery that has been due longest; None when none is."""

@@ -271,6 +271,9 @@ def check_metadata(metadata: dict[str, str]) -> None:
                 f"{_MAX_VALUE}.",
                 param="metadata",
             )
+        if "\0" in key + value:
+            # A database that is asked for notes could not compare this one with anything.
+            raise InvalidInput(f"metadata: {key[:80]!r} or its value holds the character NUL.", param="metadata")
 
 
 def check_suffix(suffix: str) -> None:

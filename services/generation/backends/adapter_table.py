@@ -110,7 +110,8 @@ class SqlWithheldTable:
     async def add(self, tenant: str, revisions: Mapping[str, int]) -> None:
         """Withhold adapters in one transaction."""
         async with self._database.begin() as connection:
-            for name, revision in revisions.items():
+            # In one order: two who do it wait for each other and do not block each other.
+            for name, revision in sorted(revisions.items()):
                 statement = upsert(connection, WITHHELD).values(tenant=tenant, name=name, revision=revision)
                 await connection.execute(
                     statement.on_conflict_do_update(
@@ -142,7 +143,9 @@ class SqlTrialTable:
         """Note a try."""
         now = time.time()
         async with self._database.begin() as connection:
-            row = (await connection.execute(select(TRIALS).where(TRIALS.c.content == content))).one_or_none()
+            row = (
+                await connection.execute(select(TRIALS).where(TRIALS.c.content == content).with_for_update())
+            ).one_or_none()
             tries = 1 if row is None or now - row.tried_at > _LATELY_S else row.tries + 1
             values = {"tries": tries, "tried_at": now}
             statement = upsert(connection, TRIALS).values(content=content, **values)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Executable, Row, Table, delete, exists, fu
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import upsert
+from services.chassis.database import hold, upsert
 from services.chassis.errors import Conflict
 from services.chassis.events.log import new_envelope
 from services.chassis.events.outbox import Outbox
@@ -44,6 +44,9 @@ _ANNOUNCED = (DocumentState.CHUNKED.value, DocumentState.INDEXED.value)
 class SqlChange(Records):
     """Writes records, in the transaction that `connection` is in.
 
+    What is read to be changed is held until the end. Everybody takes hold in one order, so that nobody blocks another:
+    collection, file, document, version, job, content; of several documents by their ids.
+
     Args:
         connection: A connection in a write transaction.
         jobs: The room's job table.
@@ -59,6 +62,43 @@ class SqlChange(Records):
         """Return the rows that a query finds, as this transaction sees them."""
         return (await self._connection.execute(query)).all()
 
+    async def collection(self, tenant: str, collection_id: str) -> Collection | None:
+        """Return a collection; it is not removed until the end."""
+        held = select(collections.c.collection_id).where(
+            collections.c.tenant == tenant, collections.c.collection_id == collection_id
+        )
+        await hold(self._connection, held.with_for_update(read=True, key_share=True))
+        return await super().collection(tenant, collection_id)
+
+    async def hold_collection(self, collection_id: str) -> None:
+        """Keep others from changing a collection and from adding to it."""
+        its = select(collections.c.collection_id).where(collections.c.collection_id == collection_id)
+        await hold(self._connection, its.with_for_update())
+
+    async def file(self, tenant: str, file_id: str) -> File | None:
+        """Return a file; it is not removed until the end."""
+        held = select(files.c.file_id).where(files.c.tenant == tenant, files.c.file_id == file_id)
+        await hold(self._connection, held.with_for_update(read=True, key_share=True))
+        return await super().file(tenant, file_id)
+
+    async def document(self, tenant: str, document_id: str) -> Document | None:
+        """Return a document; nobody else changes it until the end."""
+        await self._hold(documents.c.tenant == tenant, documents.c.document_id == document_id)
+        return await super().document(tenant, document_id)
+
+    async def document_by_key(self, tenant: str, collection_id: str, key: str) -> Document | None:
+        """Return the document that holds a key; nobody else changes it until the end."""
+        await self._hold(
+            documents.c.tenant == tenant, documents.c.collection_id == collection_id, documents.c.live_key == key
+        )
+        return await super().document_by_key(tenant, collection_id, key)
+
+    async def batch_documents(self, tenant: str, batch_id: str) -> list[Document]:
+        """Return the documents of a batch; nobody else changes them until the end."""
+        members = select(batch_documents.c.document_id).where(batch_documents.c.batch_id == batch_id)
+        await self._hold(documents.c.tenant == tenant, documents.c.document_id.in_(members))
+        return await super().batch_documents(tenant, batch_id)
+
     async def add_file(self, file: File) -> None:
         """Note a file, and that its bytes are kept."""
         await self._put_new(contents, {"tenant": file.tenant, "digest": file.digest})
@@ -70,9 +110,10 @@ class SqlChange(Records):
 
     async def hold_content(self, tenant: str, digest: str) -> int:
         """Keep other transactions from keeping or removing these bytes; return how many records refer to them."""
-        await self._put_new(contents, {"tenant": tenant, "digest": digest})
-        held = select(contents).where(contents.c.tenant == tenant, contents.c.digest == digest).with_for_update()
-        await self.rows(held)
+        added = upsert(self._connection, contents).values(tenant=tenant, digest=digest)
+        # Added or held in one step: between two of them it could be forgotten.
+        held = added.on_conflict_do_update(index_elements=["tenant", "digest"], set_={"digest": digest})
+        await self._connection.execute(held)
         of_files = select(func.count()).where(files.c.tenant == tenant, files.c.digest == digest)
         of_versions = select(func.count()).where(versions.c.tenant == tenant, versions.c.digest == digest)
         total = select(of_files.scalar_subquery() + of_versions.scalar_subquery())
@@ -87,7 +128,7 @@ class SqlChange(Records):
         by_file = exists().where(files.c.tenant == contents.c.tenant, files.c.digest == contents.c.digest)
         by_version = exists().where(versions.c.tenant == contents.c.tenant, versions.c.digest == contents.c.digest)
         query = select(contents.c.digest).where(contents.c.tenant == tenant, ~by_file, ~by_version)
-        return [row.digest for row in await self.rows(query)]
+        return [row.digest for row in await self.rows(query.order_by(contents.c.digest))]
 
     async def content(self, tenant: str, digests: Sequence[str]) -> set[str]:
         """Return those of the digests whose bytes are noted as kept."""
@@ -103,9 +144,12 @@ class SqlChange(Records):
             await self._connection.execute(insert(collections).values(row))
 
     async def touch_collection(self, collection_id: str, at: float) -> None:
-        """Note that a collection was changed."""
+        """Note that a collection was changed; who is noting it in the same moment does it for both."""
+        its = select(collections.c.collection_id).where(collections.c.collection_id == collection_id)
+        # Not waited for: uploads into one collection would stand in a queue until each other's bytes are in their place.
+        free = its.with_for_update(skip_locked=True, key_share=True)
         await self._connection.execute(
-            update(collections).where(collections.c.collection_id == collection_id).values(last_active_at=at)
+            update(collections).where(collections.c.collection_id.in_(free)).values(last_active_at=at)
         )
 
     async def remove_collection(self, collection_id: str) -> None:
@@ -139,14 +183,14 @@ class SqlChange(Records):
     async def put_version(self, version: Version) -> None:
         """Replace the record of a version."""
         await self._connection.execute(
-            update(versions)
-            .where(versions.c.document_id == version.document_id, versions.c.number == version.number)
-            .values(version_row(version))
-        )
-        await self._connection.execute(
             update(documents)
             .where(documents.c.document_id == version.document_id, documents.c.newest_version == version.number)
             .values(updated_at=version.updated_at)
+        )
+        await self._connection.execute(
+            update(versions)
+            .where(versions.c.document_id == version.document_id, versions.c.number == version.number)
+            .values(version_row(version))
         )
 
     async def supersede(self, document_id: str, before: int, at: float) -> list[int]:
@@ -220,8 +264,9 @@ class SqlChange(Records):
 
     async def remove_document(self, document_id: str) -> tuple[list[str], int]:
         """Forget a document; return the digests it referred to and the number of its versions."""
+        await self._hold(documents.c.document_id == document_id)
         rows = await self.rows(select(versions.c.digest).where(versions.c.document_id == document_id))
-        for table in (versions, principals, batch_documents, documents):
+        for table in (documents, versions, principals, batch_documents):
             await self._connection.execute(delete(table).where(table.c.document_id == document_id))
         # Files that were uploaded with the document go with it.
         await self._connection.execute(delete(files).where(files.c.document_id == document_id))
@@ -278,6 +323,14 @@ class SqlChange(Records):
         kind, payload = encoded(fact)
         envelope = new_envelope(tenant=tenant, type=kind, key=fact.document_id, payload=payload)
         await self._outbox.add(self._connection, DOCUMENT_TOPIC, envelope)
+
+    async def _hold(self, *conditions: ColumnElement[bool]) -> None:
+        """Wait until nobody else changes the documents, and keep others from it.
+
+        In a statement of its own: a query with its join, which waited, would still see the newest version of before.
+        """
+        query = select(documents.c.document_id).where(*conditions).order_by(documents.c.document_id)
+        await hold(self._connection, query.with_for_update())
 
     async def _alter(self, *conditions: ColumnElement[bool], **values: Any) -> bool:
         """Change a document that is not on its way out; return whether there was one as the conditions say."""

@@ -132,7 +132,7 @@ class Records(ABC):
         query = document_query().where(
             documents.c.tenant == tenant, documents.c.deleting.is_(False), documents.c.document_id.in_(made)
         )
-        return [document_of(row) for row in await self.rows(query)]
+        return [document_of(row) for row in await self.rows(query.order_by(documents.c.document_id))]
 
     async def documents(self, tenant: str, collection_id: str, query: DocumentQuery) -> list[Document]:
         """Return documents of a collection."""
@@ -184,7 +184,7 @@ class Records(ABC):
         query = document_query().where(
             documents.c.tenant == tenant, documents.c.deleting.is_(False), documents.c.document_id.in_(members)
         )
-        return [document_of(row) for row in await self.rows(query)]
+        return [document_of(row) for row in await self.rows(query.order_by(documents.c.document_id))]
 
     async def tenants(self) -> list[str]:
         """Return every tenant that keeps something."""

@@ -1,5 +1,6 @@
 """New documents and new versions: of an upload, of a kept file, of many files at once."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -125,10 +126,13 @@ class Adding:
             file = received.file(caller, filename=name, purpose=Purpose.ASSISTANTS, now=self._now())
             for _ in range(_TRIES):
                 await self._agree_access(terms, key or file.file_id)
-                async with self._ledger.change() as change:
-                    done = await self._put(change, terms, file, key or file.file_id)
-                    if done is not None and not done[1]:
-                        await self._intake.keep(change, replace(file, document_id=done[0].document_id), received)
+                done = None
+                # Another upload took the key, or changed the document, in the same moment: it is there for the next try.
+                with contextlib.suppress(Conflict):
+                    async with self._ledger.change() as change:
+                        done = await self._put(change, terms, file, key or file.file_id)
+                        if done is not None and not done[1]:
+                            await self._intake.keep(change, replace(file, document_id=done[0].document_id), received)
                 if done is not None:
                     self._metrics.received.inc(0 if done[1] else received.size_bytes)
                     return done
@@ -146,8 +150,11 @@ class Adding:
         file = await self._document_file(self._ledger, caller, file_id)
         for _ in range(_TRIES):
             await self._agree_access(terms, file_id)
-            async with self._ledger.change() as change:
-                done = await self._put(change, terms, await self._document_file(change, caller, file_id), file.file_id)
+            done = None
+            with contextlib.suppress(Conflict):
+                async with self._ledger.change() as change:
+                    kept = await self._document_file(change, caller, file_id)
+                    done = await self._put(change, terms, kept, file.file_id)
             if done is not None:
                 return done
         raise Conflict(f"file_id: {file_id!r} is being changed by others; try again.", param="file_id")
@@ -170,7 +177,8 @@ class Adding:
         batch_id = new_id("vsfb_")
         documents = []
         async with self._ledger.change() as change:
-            for file_id in wishes:
+            # In one order: two batches of the same files wait for each other and do not block each other.
+            for file_id in sorted(wishes):
                 file = await self._document_file(change, caller, file_id)
                 done = await self._put(change, terms[file_id], file, file_id)
                 if done is None:

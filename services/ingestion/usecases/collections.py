@@ -92,6 +92,7 @@ class Collections:
             PermissionDenied: It is somebody else's.
         """
         async with self._ledger.change() as change:
+            await change.hold_collection(collection_id)
             present = await managed_collection(change, caller, collection_id)
             changed = replace(_changed(present, wanted), last_active_at=self._now())
             await change.put_collection(changed)
@@ -112,6 +113,7 @@ class Collections:
             await self._deleting.withhold_and_delete(documents, requested_by=caller.subject)
             gone += (document.document_id for document in documents)
         async with self._ledger.change() as change:
+            await change.hold_collection(collection_id)
             late = await change.documents_in(caller.tenant, collection_id)
             if not late:
                 await change.remove_collection(collection_id)
@@ -125,6 +127,7 @@ class Collections:
                 await self._ledger.documents_in(collection.tenant, collection.collection_id)
             )
             async with self._ledger.change() as change:
+                await change.hold_collection(collection.collection_id)
                 if not await change.documents_in(collection.tenant, collection.collection_id):
                     await change.remove_collection(collection.collection_id)
         return len(expired)

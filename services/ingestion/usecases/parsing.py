@@ -147,8 +147,8 @@ class ReadVersion:
         """Commit the result; return the document when its attributes are no longer those that were written."""
         try:
             async with self._ledger.change() as change:
-                await change.complete(job)
                 await self._commit(change, document, version, parsed)
+                await change.complete(job)
         except _AttributesChangedError as changed:
             return changed.document
         except Conflict:
@@ -199,8 +199,8 @@ class ReadVersion:
 
     async def _give_up(self, job: Job, version: Version, failure: Failure) -> None:
         async with self._ledger.change() as change:
-            await change.complete(job)
             await change.put_version(version.failed(failure, self._now()))
+            await change.complete(job)
         self._metrics.documents.labels(outcome="failed").inc()
         self._metrics.parsing.labels(outcome=failure.code.value).observe(self._now() - version.updated_at)
         _log.info("version_failed", document_id=version.document_id, version=version.number, code=failure.code)

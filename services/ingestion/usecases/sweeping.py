@@ -60,7 +60,9 @@ class Sweep:
         for tenant in await self._ledger.tenants():
             removed += await self._unnoted_bytes(tenant) + await self._blobs_of_nobody(tenant)
             async with self._ledger.change() as change:
-                for digest in await change.idle_content(tenant):
+                idle = await change.idle_content(tenant)
+            for digest in idle:
+                async with self._ledger.change() as change:
                     removed += await release(change, self._blobs, tenant, digest)
         if removed:
             _log.info("leftovers_removed", blobs=removed)
@@ -71,7 +73,12 @@ class Sweep:
         keys = {key.rpartition("/")[2]: key for key in await self._blobs.list(f"{tenant}/files")}
         async with self._ledger.change() as change:
             known = await change.content(tenant, list(keys))
-            return await self._blobs.delete([key for digest, key in keys.items() if digest not in known])
+        removed = 0
+        for digest in sorted(keys.keys() - known):
+            # One by one and held: a transaction that put bytes in their place may not be kept yet, and will be.
+            async with self._ledger.change() as change:
+                removed += await release(change, self._blobs, tenant, digest)
+        return removed
 
     async def _blobs_of_nobody(self, tenant: str) -> int:
         """Remove texts and chunks of documents that are on no record any more."""

@@ -71,7 +71,9 @@ class SqlRegister:
         """Flip and announce in one transaction."""
         flipped: set[tuple[str, str]] = set()
         async with self._database.begin() as connection:
-            for version in chunked:
+            # In one order: two who flip the same documents wait for each other and do not block each other. Versions of one
+            # document stay in theirs.
+            for version in sorted(chunked, key=lambda one: (one.tenant, one.document_id)):
                 row = await self._row(connection, version.tenant, version.document_id)
                 if row.removed or row.active_version >= version.version:
                     continue

@@ -6,13 +6,13 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, Str
 
 from services.chassis.events.outbox import outbox_table
 
-__all__ = ["documents", "outbox", "versions"]
+__all__ = ["documents", "metadata", "outbox", "versions"]
 
-_metadata: Final = MetaData()
+metadata: Final = MetaData()
 
 documents: Final = Table(
     "documents",
-    _metadata,
+    metadata,
     Column("tenant", String, primary_key=True),
     Column("document_id", String, primary_key=True),
     Column("collection_id", String, nullable=False, default=""),
@@ -30,7 +30,7 @@ documents: Final = Table(
 
 versions: Final = Table(
     "versions",
-    _metadata,
+    metadata,
     Column("tenant", String, primary_key=True),
     Column("document_id", String, primary_key=True),
     Column("version", Integer, primary_key=True),
@@ -41,4 +41,4 @@ versions: Final = Table(
     Column("chunk_count", Integer, nullable=False),
 )
 
-outbox: Final = outbox_table(_metadata)
+outbox: Final = outbox_table(metadata)

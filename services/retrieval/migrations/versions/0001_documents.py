@@ -37,7 +37,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("topic", sa.String, nullable=False),
         sa.Column("event_id", sa.String, nullable=False),
         sa.Column("tenant", sa.String, nullable=False),

@@ -22,8 +22,8 @@ GRANT = KeyGrant(tenant="acme", subject="ann", roles=frozenset({Role.VIEWER}), g
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'keys.db'}")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    made = Database(database_url)
     await migrate(made, "gateway.migrations")
     yield made
     await made.close()

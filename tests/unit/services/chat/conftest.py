@@ -317,7 +317,7 @@ def a_request() -> Callable[..., chat_pb2.ChatRequest]:
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
+async def room(tmp_path: Path, database_url: str) -> AsyncIterator[Room]:
     private, public = generate_key_pair()
     key = tmp_path / "key.pem"
     key.write_bytes(public)
@@ -362,7 +362,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         addresses.append(await server.start())
         neighbours.append(server)
     settings = ChatSettings(
-        database_url=f"sqlite:///{tmp_path / 'chat.db'}",
+        database_url=database_url,
         retrieval_address=addresses[0],
         generation_address=addresses[1],
         blobs_url=f"file://{tmp_path / 'blobs'}",

@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from brain.chat.v1 import chat_pb2, receipt_pb2
+from services.chassis.database import Database
 from services.chassis.errors import NotFound
+from services.chat.backends.tables import metadata
 from tests.unit.services.chat.perks import ANSWER, BERT, CHIEF, PERKS, QUESTION, STRANGER
 
 
@@ -35,10 +38,14 @@ async def test_a_receipt_resolves_under_the_readers_rights(room: Any, a_request:
     assert receipt.citations[0].evidence[0].quote == ""
 
 
-async def test_receipts_hold_no_document_text(room: Any, a_request: Any, tmp_path: Any) -> None:
+async def test_receipts_hold_no_document_text(room: Any, a_request: Any, database_url: str) -> None:
     room.engine.answers = lambda messages: "It is covered up to $1,000 per year for gym memberships."
     await room.ask(a_request(QUESTION))
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("chat.db*"))
+    database = Database(database_url)
+    async with database.connect() as connection:
+        rows = [row for table in metadata.sorted_tables for row in await connection.execute(select(table))]
+    await database.close()
+    stored = b"".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row)
     assert b"gym memberships" in stored
     assert b"yoga classes" not in stored
     assert b"Video games" not in stored

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -130,8 +129,8 @@ class Room:
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    database = Database(f"sqlite:///{tmp_path}/room.db")
+async def room(database_url: str) -> AsyncIterator[Room]:
+    database = Database(database_url)
     await migrate(database, "services.finetuning.migrations")
     clock = itertools.count(1_000.0)
     metrics = Metrics(CollectorRegistry())

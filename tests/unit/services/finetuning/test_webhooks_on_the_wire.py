@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from services.finetuning.backends.webhook_tables import webhook_tables
 from services.finetuning.domain.reach import Reach
 from services.finetuning.domain.webhooks import Answer, webhook_secret
 from services.finetuning.usecases.webhooks import Webhooks
+from tests.fresh_databases import make_tables
 
 SERVICE = "brain.finetuning.v1.WebhookService"
 METADATA = MetaData()
@@ -48,11 +48,10 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(database_url: str) -> AsyncIterator[House]:
     private, public = generate_key_pair()
-    database = Database(f"sqlite:///{tmp_path}/room.db")
-    async with database.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
+    database = Database(database_url)
+    await make_tables(database, METADATA)
     server = RpcServer(
         room="finetuning",
         listen="127.0.0.1:0",

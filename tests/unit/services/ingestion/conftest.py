@@ -245,7 +245,7 @@ Opened = Callable[..., Awaitable[Room]]
 
 
 @pytest.fixture
-async def open_room(tmp_path: Path) -> AsyncIterator[Opened]:
+async def open_room(tmp_path: Path, database_url: str) -> AsyncIterator[Opened]:
     """Start the room (again) on the same state; settings may be given."""
     private, public = generate_key_pair()
     key_file = tmp_path / "key.pub"
@@ -270,7 +270,7 @@ async def open_room(tmp_path: Path) -> AsyncIterator[Opened]:
     async def start(**values: Any) -> Room:
         await close()
         defaults: dict[str, Any] = {
-            "database_url": f"sqlite:///{tmp_path}/room.db",
+            "database_url": database_url,
             "blobs_url": f"file://{blobs}",
             "events_url": f"sqlite:///{tmp_path}/events.db",
             "state_dir": tmp_path / "state",

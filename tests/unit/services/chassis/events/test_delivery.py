@@ -13,6 +13,7 @@ from services.chassis.events import sqlite
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import Envelope, EventLog, new_envelope, open_event_log
 from services.chassis.events.outbox import Outbox, OutboxRelay, outbox_table
+from tests.fresh_databases import make_tables
 
 TOPIC = "brain.kitchen.v1"
 metadata = MetaData()
@@ -27,10 +28,10 @@ async def log(tmp_path: Path) -> AsyncIterator[EventLog]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/room.db")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url)
+    await make_tables(opened, metadata)
     async with opened.begin() as connection:
-        await connection.run_sync(metadata.create_all)
         await connection.execute(text("create table dishes (name text)"))
     yield opened
     await opened.close()

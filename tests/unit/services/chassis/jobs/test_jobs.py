@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 
 import pytest
 from sqlalchemy import MetaData, select
@@ -9,16 +8,16 @@ from services.chassis.database import Database
 from services.chassis.errors import BrainError, Conflict, InvalidInput, Unavailable
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.jobs.table import Job, JobTable, jobs_table
+from tests.fresh_databases import make_tables
 
 metadata = MetaData()
 TABLE = jobs_table(metadata)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/jobs.db")
-    async with opened.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url)
+    await make_tables(opened, metadata)
     yield opened
     await opened.close()
 

@@ -71,8 +71,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    database = Database("sqlite://")
+async def desk(database_url: str) -> AsyncIterator[Desk]:
+    database = Database(database_url)
     await migrate(database, "services.chat.migrations")
     yield Desk(SqlJudgements(database, on_kept=lambda: None), Shaky(open_blobs("memory://")), Clock())
     await database.close()

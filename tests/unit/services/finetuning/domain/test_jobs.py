@@ -1,4 +1,7 @@
-from services.finetuning.domain.jobs import openai_metrics, result_csv
+import pytest
+
+from services.chassis.errors import InvalidInput
+from services.finetuning.domain.jobs import check_metadata, openai_metrics, result_csv
 
 
 def test_a_result_file_has_one_line_a_step_however_often_it_was_told_of() -> None:
@@ -21,3 +24,9 @@ def test_metrics_have_openais_names() -> None:
         "valid_loss": 3.0,
         "kl": 0.1,
     }
+
+
+@pytest.mark.parametrize("metadata", [{"team": "h\0r"}, {"te\0am": "hr"}, {"": "hr"}, {"team": "x" * 513}])
+def test_notes_that_cannot_be_looked_for_are_refused(metadata: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="metadata"):
+        check_metadata(metadata)

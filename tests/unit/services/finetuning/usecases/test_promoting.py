@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from services.chassis.errors import Conflict, InvalidInput, NotFound
@@ -174,3 +176,17 @@ async def test_what_is_wrong_is_refused_by_name(room: Room) -> None:
         await room.promotions.rollback(MARA, "nobody", "")
     found, more = await room.promotions.page(MARA, Page(10), alias="")
     assert (found, more) == ([], False)
+
+
+async def test_of_two_promotions_opened_in_one_moment_one_is_refused(room: Room) -> None:
+    for name in ("ft:one", "ft:two"):
+        await room.publish(name)
+    await promoted(room, "support", "ft:old")
+    found = await asyncio.gather(
+        *(
+            room.promotions.promote(MARA, NewPromotion("support", name, 0.2, skip_gate_reason=SKIP))
+            for name in ("ft:one", "ft:two")
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(one).__name__ for one in found) == ["Conflict", "Promotion"]

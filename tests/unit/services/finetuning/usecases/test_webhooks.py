@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from sqlalchemy import MetaData
@@ -25,6 +24,7 @@ from services.finetuning.domain.webhooks import (
     signature,
 )
 from services.finetuning.usecases.webhooks import DeliverWebhooks, Webhooks
+from tests.fresh_databases import make_tables
 
 TINA = Caller("tina", "acme", roles=frozenset({Role.TRAINER}))
 STRANGER = Caller("tina", "globex", roles=frozenset({Role.TRAINER}))
@@ -85,10 +85,9 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    database = Database(f"sqlite:///{tmp_path}/room.db")
-    async with database.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
+async def house(database_url: str) -> AsyncIterator[House]:
+    database = Database(database_url)
+    await make_tables(database, METADATA)
     store, receiver, clock, counted = SqlWebhookStore(database, TABLES), Receiver(), Clock(), list[DeliveryState]()
     receiver.gate.set()
     yield House(

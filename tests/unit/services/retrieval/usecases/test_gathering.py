@@ -20,8 +20,8 @@ ANN = Reader("acme", ("user:ann", "group:everyone"))
 
 
 @pytest_asyncio.fixture
-async def register() -> AsyncIterator[SqlRegister]:
-    database, log = Database("sqlite://"), SqliteEventLog("")
+async def register(database_url: str) -> AsyncIterator[SqlRegister]:
+    database, log = Database(database_url), SqliteEventLog("")
     await migrate(database, "services.retrieval.migrations")
     yield SqlRegister(database, relay=OutboxRelay(database=database, table=outbox, log=log))
     await log.close()

@@ -65,9 +65,8 @@ class Room:
 
 
 @pytest_asyncio.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    # A file: a search asks for both rankings at once, and a database in memory has one connection.
-    database = Database(f"sqlite:///{tmp_path}/room.db")
+async def room(tmp_path: Path, database_url: str) -> AsyncIterator[Room]:
+    database = Database(database_url)
     log, worker = SqliteEventLog(""), OnnxWorker(max_waiting=100)
     await migrate(database, "services.retrieval.migrations")
     await worker.start()
