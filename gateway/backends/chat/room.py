@@ -1,6 +1,8 @@
 """Turns, conversations and receipts of the chat room over gRPC."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import grpc
@@ -47,15 +49,16 @@ from gateway.domain.asking import (
     TurnStarted,
 )
 from gateway.domain.keeping import Page, Paging
-from services.chassis.errors import Internal
+from services.chassis.errors import Internal, Unavailable
 from services.chassis.rpc.client import remote
 
 __all__ = ["GROUNDING", "IDEMPOTENT", "GrpcChat", "retrieval"]
 
 _ROOM = "chat"
+# Processes of the room that a turn is asked of before its first word, and the pause before the next.
+_ATTEMPTS: Final = 4
+_PAUSE_S: Final = 0.2
 IDEMPOTENT = (
-    # Of a stream grpc repeats only what was not answered at all; a turn is kept when its last event was sent.
-    "brain.chat.v1.ChatService/Chat",
     "brain.chat.v1.ConversationService/ListConversations",
     "brain.chat.v1.ConversationService/GetConversation",
     "brain.chat.v1.ReceiptService/GetReceipt",
@@ -99,9 +102,36 @@ class GrpcChat:
         self._answer_timeout_s = answer_timeout_s
 
     async def answer(self, turn: ChatTurn) -> AsyncGenerator[AnswerEvent, None]:
-        """Yield what happens while a turn is answered; closing the iterator ends the work."""
+        """Yield what happens while a turn is answered; closing the iterator ends the work.
+
+        What comes before the first word is held back until then: when the room that answers is gone, another process of it
+        begins anew, and nobody has seen of the first what the second would contradict.
+        """
+        request = _request(turn)
+        for attempt in range(1, _ATTEMPTS + 1):
+            held: list[AnswerEvent] | None = []
+            try:
+                async with aclosing(self._events(request)) as events:
+                    async for event in events:
+                        if held is None:
+                            yield event
+                            continue
+                        held.append(event)
+                        if isinstance(event, TextMade | TurnFinished):
+                            ready, held = held, None
+                            for one in ready:
+                                yield one
+            except Unavailable as error:
+                is_gone = isinstance(error.__cause__, grpc.aio.AioRpcError) and not error.__cause__.trailing_metadata()
+                if held is None or not is_gone or attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_PAUSE_S * attempt)
+            else:
+                return
+
+    async def _events(self, request: pb.ChatRequest) -> AsyncGenerator[AnswerEvent, None]:
         with remote(_ROOM, "Chat") as metadata:
-            stream = self._chat.Chat(_request(turn), timeout=self._answer_timeout_s, metadata=metadata)
+            stream = self._chat.Chat(request, timeout=self._answer_timeout_s, metadata=metadata)
             try:
                 async for message in stream:
                     yield _event(message)
