@@ -1,6 +1,8 @@
 """What every back end of the blob store promises."""
 
+import asyncio
 import hashlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,11 +10,21 @@ import pytest
 
 from services.chassis.blobs import BlobStore, open_blobs
 from services.chassis.errors import InvalidInput, NotFound
+from tests.cluster_servers import ClusterServers
 
 
-@pytest.fixture(params=["memory", "file"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return open_blobs("memory://" if request.param == "memory" else f"file://{tmp_path}/blobs")
+@pytest.fixture(params=["memory", "file", pytest.param("s3", marks=pytest.mark.cluster)])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
+    match request.param:
+        case "memory":
+            return open_blobs("memory://")
+        case "file":
+            return open_blobs(f"file://{tmp_path}/blobs")
+    servers: ClusterServers = request.getfixturevalue("cluster")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.s3_access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.s3_secret_key)
+    prefix = f"test-{secrets.token_hex(6)}/blobs"
+    return open_blobs(f"s3://{servers.s3_bucket}/{prefix}?endpoint={servers.s3}&region=us-east-1&plain_http=true")
 
 
 async def parts(*data: bytes) -> AsyncIterator[bytes]:
@@ -76,6 +88,89 @@ async def test_list_rename_delete(blobs: BlobStore) -> None:
     assert await blobs.delete(["acme/d/e", "acme/b"]) == 2
     assert await blobs.list("acme") == []
     assert await blobs.list("acmeplus") == ["acmeplus/c"]
+
+
+async def test_a_large_stream_comes_back_as_it_was(blobs: BlobStore) -> None:
+    # More than S3 takes at once: 5 MiB is its smallest part but the last.
+    data = [secrets.token_bytes(700_000) for _ in range(20)]
+    size, digest = await blobs.put_stream("acme/large", parts(*data))
+    whole = b"".join(data)
+    assert (size, digest) == (len(whole), hashlib.sha256(whole).hexdigest())
+    assert await blobs.size("acme/large") == len(whole)
+    await blobs.rename("acme/large", "acme/moved")
+    assert not await blobs.exists("acme/large")
+    assert b"".join([part async for part in blobs.stream("acme/moved")]) == whole
+
+
+async def test_a_large_stream_that_breaks_leaves_what_was_there(blobs: BlobStore) -> None:
+    await blobs.put("acme/s", b"before")
+
+    async def broken() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield bytes(700_000)
+        raise ValueError("the sender left")
+
+    with pytest.raises(ValueError, match="left"):
+        await blobs.put_stream("acme/s", broken())
+    assert await blobs.get("acme/s") == b"before"
+    assert await blobs.list("acme") == ["acme/s"]
+
+
+async def test_a_stream_whose_reader_is_cancelled_leaves_what_was_there(blobs: BlobStore) -> None:
+    await blobs.put("acme/s", b"before")
+    sent = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(12):
+            yield bytes(700_000)
+        sent.set()
+        await asyncio.sleep(3600)
+
+    upload = asyncio.create_task(blobs.put_stream("acme/s", slow()))
+    await sent.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert await blobs.get("acme/s") == b"before"
+    assert await blobs.list("acme") == ["acme/s"]
+
+
+async def test_many_are_listed_and_removed(blobs: BlobStore) -> None:
+    keys = [f"acme/many/{number:04}" for number in range(70)]
+    for key in keys:
+        await blobs.put(key, b"1")
+    assert await blobs.list("acme/many") == keys
+    assert await blobs.delete([*keys, "acme/many/none", keys[0]]) == 70
+    assert await blobs.list("acme") == []
+
+
+async def test_keys_are_any_text(blobs: BlobStore) -> None:
+    for key in ("acme/a b", "acme/ä+%20&?#=", "acme/a:b@c"):
+        await blobs.put(key, key.encode())
+        assert await blobs.get(key) == key.encode()
+    assert await blobs.list("acme") == sorted(("acme/a b", "acme/ä+%20&?#=", "acme/a:b@c"))
+
+
+async def test_an_empty_blob_is_a_blob(blobs: BlobStore) -> None:
+    assert await blobs.put_stream("acme/empty", parts()) == (0, hashlib.sha256(b"").hexdigest())
+    assert await blobs.get("acme/empty") == b""
+    assert b"".join([part async for part in blobs.stream("acme/empty")]) == b""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://", "s3://BUCKET"),
+        ("s3://key:hidden@bucket/a", "environment"),
+        ("s3://bucket?secret=hidden", "'secret' is not offered"),
+        ("s3://bucket?endpoint=http://store:9000", "plain_http"),
+        ("s3://bucket?plain_http=yes", "true or false"),
+    ],
+)
+def test_an_address_of_s3_that_is_none_is_refused_and_no_secret_shown(url: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as caught:
+        open_blobs(url)
+    assert "hidden" not in str(caught.value)
 
 
 def test_an_unknown_scheme_is_named() -> None:
