@@ -26,6 +26,8 @@ def back_ends(folder: Path) -> Iterator[dict[str, str]]:
         yield {}
         return
     servers = cluster_servers()
+    # Where Amazon's own clients look for keys: the rooms, and this process, which looks into the store.
+    os.environ |= {"AWS_ACCESS_KEY_ID": servers.s3_access_key, "AWS_SECRET_ACCESS_KEY": servers.s3_secret_key}
     with contextlib.ExitStack() as stack:
         schemas = {room: stack.enter_context(fresh_schema(servers.postgres)) for room in ROOMS}
         yield _settings(servers, schemas, folder)
@@ -37,12 +39,13 @@ def _settings(servers: ClusterServers, schemas: dict[str, str], folder: Path) ->
     key = folder / "weaviate.key"
     key.write_text(servers.weaviate_key)
     redis = f"{servers.redis}/{secrets.choice(_REDIS_DATABASES)}"
+    blobs = f"s3://{servers.s3_bucket}/t{own}?endpoint={servers.s3}&plain_http=true&region=us-east-1"
     settings: dict[str, str] = {}
     for room in ROOMS:
         settings |= {
             f"BRAIN_{room.upper()}_DATABASE_URL": schemas[room],
             f"BRAIN_{room.upper()}_EVENTS_URL": f"kafka://{servers.kafka}?partitions=3&prefix=t{own}.",
-            f"BRAIN_{room.upper()}_BLOBS_URL": f"s3://{servers.s3_bucket}/t{own}",
+            f"BRAIN_{room.upper()}_BLOBS_URL": blobs,
         }
     return settings | {
         "BRAIN_RETRIEVAL_INDEX_URL": f"{servers.weaviate_http.replace('http', 'weaviate')}?grpc={servers.weaviate_grpc}",
@@ -51,9 +54,4 @@ def _settings(servers: ClusterServers, schemas: dict[str, str], folder: Path) ->
         "BRAIN_INGESTION_JOBS_URL": redis,
         "BRAIN_FINETUNING_JOBS_URL": redis,
         "BRAIN_GATEWAY_LIMITS_URL": redis,
-        "AWS_ENDPOINT_URL": servers.s3,
-        "AWS_ACCESS_KEY_ID": servers.s3_access_key,
-        "AWS_SECRET_ACCESS_KEY": servers.s3_secret_key,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": "us-east-1",
     }
