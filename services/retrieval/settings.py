@@ -18,16 +18,16 @@ class RetrievalSettings(EventSettings):
         blobs_url: Where chunk sets and stored texts lie; shared with ingestion.
         index_url: `lancedb://FOLDER`, with one process that writes; or `weaviate://HOST[:PORT][?grpc=HOST:PORT]`
             (`weaviates://` for TLS; PORT is 8080 or 443, gRPC is at HOST:50051 where it does not say). Weaviate must
-            index at once (leave its `ASYNC_INDEXING` off) and needs `USE_BLOCKMAX_WAND=false` in its environment: else
-            keyword searches pass over chunks that were written lately (docs/decisions/0033).
+            index at once (leave its `ASYNC_INDEXING` off) and needs `BLOCKMAX_WAND_PER_SEGMENT_LIMIT=20000` in its
+            environment: else keyword searches pass over chunks that were written lately (docs/decisions/0033).
         index_key_file: File with Weaviate's API key; read at the start. The key makes the collection and its tenants.
         index_ca_file: Authorities (PEM) that Weaviate's certificates must come from; none for those of the web.
         index_cert_file: Certificate (PEM) that is shown to Weaviate, where it asks for one.
         index_cert_key_file: Private key of that certificate; none where the same file holds it.
         index_collection: Name of the collection in Weaviate. Vectors of another model need another name.
         index_replicas: Copies of each chunk in a collection that is made; not more than Weaviate has nodes.
-        index_consistency: How many copies answer before a search or a write is done. With `ALL` a removed document is
-            gone from every copy when its end is announced, and one lost node stops writing.
+        index_consistency: How many copies answer before a search or a write is done. With `ALL` every
+            copy has answered a removal before its end is announced, and one lost node stops searching and writing.
         index_query_timeout_s: Seconds that one question to Weaviate may take.
         index_write_timeout_s: Seconds that one batch of writes to Weaviate may take.
         embedder_url: `minilm://` (the packaged model).

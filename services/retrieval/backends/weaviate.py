@@ -66,8 +66,8 @@ _NOT_FOUND: Final = 404
 class WeaviateIndex:
     """Back end of the index port.
 
-    Weaviate must index at once (`ASYNC_INDEXING` off, as it is by default) and look through every word's whole list
-    (`USE_BLOCKMAX_WAND=false`, which is not; docs/decisions/0033).
+    Weaviate must index at once (`ASYNC_INDEXING` off, as it is by default), and its keyword search must pass over nothing
+    (`BLOCKMAX_WAND_PER_SEGMENT_LIMIT=20000`; docs/decisions/0033).
 
     Args:
         server: Where Weaviate is.
