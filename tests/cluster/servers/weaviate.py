@@ -57,6 +57,8 @@ class WeaviateServer(ServerProcess):
             "AUTHORIZATION_ADMINLIST_USERS": "admin",
             "AUTHORIZATION_ADMINLIST_READONLY_USERS": "reader",
             "PERSISTENCE_DATA_PATH": str(self.folder / "data"),
+            # Else keyword searches pass over what was written lately (docs/decisions/0033).
+            "BLOCKMAX_WAND_PER_SEGMENT_LIMIT": "20000",
             "DEFAULT_VECTORIZER_MODULE": "none",
             "ENABLE_MODULES": "",
             "CLUSTER_HOSTNAME": "node1",
