@@ -56,7 +56,7 @@ test-conformance: setup ## The official SDKs, oldest and newest supported, again
 
 .PHONY: test-cluster
 test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
-	@$(BIN)/python -m tests.cluster
+	@$(BIN)/python -m tests.cluster -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-faults
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost

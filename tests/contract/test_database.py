@@ -223,6 +223,16 @@ async def test_a_migration_that_fails_changes_nothing(
     sys.modules.pop("broken_migrations", None)
 
 
+@pytest.mark.parametrize("rest", ["127.0.0.1:hidden/db", "127.0.0.1:1/db?sslmode=hidden"])
+async def test_an_address_that_the_driver_does_not_understand_is_refused(rest: str) -> None:
+    database = Database(f"postgresql://ann:hidden@{rest}")
+    with pytest.raises(InvalidInput, match="database_url") as caught:
+        async with database.connect():
+            pytest.fail("nobody is there")
+    assert "hidden" not in str(caught.value)
+    await database.close()
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -115,6 +115,11 @@ async def _connected(
             command_timeout=answer_timeout_s,
             server_settings=dict(settings),
         )
+    except ValueError as error:
+        # What asyncpg says of it may hold a piece of the password.
+        raise InvalidInput(
+            "database_url: its host, port or an option is none; use postgresql://USER@HOST:PORT/DATABASE?schema=SCHEMA."
+        ) from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _unavailable(error) from error
 
