@@ -86,7 +86,7 @@ class BlobStore:
                     digest.update(part)
                     size += len(part)
                     yield part
-            except Exception:  # whatever broke the stream goes on from here
+            except Exception:  # the sender's, whatever it is; raised again
                 # A store may keep a part that is on its way while the others are taken back: with no parts at a time
                 # (below) the next piece of the stream, an empty one, is taken when none is on its way any more.
                 yield b""
