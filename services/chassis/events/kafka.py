@@ -93,10 +93,16 @@ class KafkaEventLog:
             member = await self._member(self._named(topic), group)
             while True:
                 found = await member.read(limit, wait_s)
-                records = [record async for record in self._readable(found)]
-                for record in found:
-                    if not any(record.partition == one.partition and record.offset == one.offset for one in records):
-                        await member.commit(record.partition, record.offset)
+                records: list[Record] = []
+                for one in found:
+                    try:
+                        records.append(self._record(one))
+                    except Unreadable as error:
+                        # What stands before it is not done yet, and a commit would say so: it is met again afterwards.
+                        if records:
+                            break
+                        await self._bury(one, error)
+                        await member.commit(one.partition, one.offset)
                 if records or not found:
                     return records
 
@@ -125,15 +131,15 @@ class KafkaEventLog:
                         newest.pop(record.key, None)
                         newest[record.key] = record
             # What came after the start is among them, perhaps, and is as new as anything can be.
-            async for record in self._readable(newest.values()):
-                yield record
+            for readable in self._readable(newest.values()):
+                yield readable
             if caught_up is not None:
                 caught_up.set()
             while True:
                 with _translated():
                     found = await on_thread(pool, lambda: _poll(consumer))
-                async for record in self._readable(found):
-                    yield record
+                for readable in self._readable(found):
+                    yield readable
         finally:
             self._replays.discard(consumer)
             pool.submit(consumer.close, autocommit=False, timeout_ms=1_000)
@@ -169,24 +175,28 @@ class KafkaEventLog:
         """Return a topic's name in Kafka."""
         return self._place.prefix + topic
 
-    async def _readable(self, records: Iterable[Any]) -> AsyncIterator[Record]:
-        """Yield the records that carry an envelope; the others go to the dead letters."""
+    def _record(self, record: Any) -> Record:
+        """Return a record as rooms see it.
+
+        Raises:
+            Unreadable: It carries no envelope.
+        """
+        topic = record.topic.removeprefix(self._place.prefix)
+        return Record(topic=topic, partition=record.partition, offset=record.offset, envelope=envelope_from(record))
+
+    def _readable(self, records: Iterable[Any]) -> Iterator[Record]:
+        """Yield the records that carry an envelope; of the others each replay says so, and nobody buries them again."""
         for record in records:
             try:
-                envelope = envelope_from(record)
+                yield self._record(record)
             except Unreadable as error:
-                _log.error(
-                    "record_unreadable",
-                    topic=record.topic,
-                    partition=record.partition,
-                    offset=record.offset,
-                    reason=str(error),
-                )
-                dead = (record.key or b"unreadable", record.value or b"", with_reason(record.headers, "no envelope"))
-                await self._send(dead_letter_topic(record.topic), [dead])
-                continue
-            topic = record.topic.removeprefix(self._place.prefix)
-            yield Record(topic=topic, partition=record.partition, offset=record.offset, envelope=envelope)
+                _say_unreadable(record, error)
+
+    async def _bury(self, record: Any, error: Unreadable) -> None:
+        """Put a record that carries no envelope on the dead letters, as it came."""
+        _say_unreadable(record, error)
+        dead = (record.key or b"unreadable", record.value or b"", with_reason(record.headers, "no envelope"))
+        await self._send(dead_letter_topic(record.topic), [dead])
 
     async def _send(self, topic: str, parts: Sequence[tuple[bytes, bytes, Headers]]) -> None:
         if not parts:
@@ -273,6 +283,16 @@ def _translated() -> Iterator[None]:
         yield
     except KafkaError as error:
         raise Unavailable("The event log is not available.", private=repr(error), retry_after_s=1.0) from error
+
+
+def _say_unreadable(record: Any, error: Unreadable) -> None:
+    _log.error(
+        "record_unreadable",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=str(error),
+    )
 
 
 def _stand(consumer: KafkaConsumer, topic: str) -> dict[TopicPartition, int]:

@@ -19,10 +19,11 @@ from typing import Any, Final, Self
 import grpc
 import structlog
 
+from services.chassis.errors import Unavailable
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import TlsFiles
 
-__all__ = ["ReplicaChannel", "affinity", "connect_replicas", "each_replica"]
+__all__ = ["ReplicaChannel", "affinity", "connect_replicas", "each_replica", "look_up"]
 
 _log = structlog.get_logger()
 
@@ -177,16 +178,22 @@ class ReplicaChannel(grpc.aio.Channel):
         """Return when the replica that is known longest can be reached."""
         await self.replicas[0].channel_ready()
 
+    async def look_up(self) -> None:
+        """Know the replicas of this moment.
+
+        Raises:
+            OSError: The name leads nowhere.
+        """
+        if self._name:
+            host, _, port = self._name.rpartition(":")
+            await self._meet(await self._resolve(host, int(port)))
+
     async def _keep_looking(self) -> None:
-        host, _, port = self._name.rpartition(":")
         while True:
             try:
-                found = await self._resolve(host, int(port))
+                await self.look_up()
             except OSError as error:
                 _log.warning("replicas_not_found", name=self._name, reason=repr(error))
-                found = []
-            if found:
-                await self._meet(found)
             await asyncio.sleep(_LOOK_UP_S)
 
     async def _meet(self, found: Sequence[str]) -> None:
@@ -196,8 +203,9 @@ class ReplicaChannel(grpc.aio.Channel):
                 self._replicas[address] = _Replica(address, self._connect(address, self._host))
         for address in [address for address in self._replicas if address not in found]:
             self._leaving.append(self._replicas.pop(address))
-        for replica in [replica for replica in self._leaving if not replica.running]:
-            self._leaving.remove(replica)
+        idle = [replica for replica in self._leaving if not replica.running]
+        self._leaving = [replica for replica in self._leaving if replica.running]
+        for replica in idle:
             await replica.channel.close()
 
 
@@ -240,6 +248,19 @@ def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: TlsFi
     return ReplicaChannel(address, connect=one)
 
 
+async def look_up(channel: grpc.aio.Channel) -> None:
+    """Know the replicas of this moment that `channel` leads to, before something is said to each of them.
+
+    Raises:
+        Unavailable: The name leads nowhere.
+    """
+    if isinstance(channel, ReplicaChannel):
+        try:
+            await channel.look_up()
+        except OSError as error:
+            raise Unavailable("The replicas cannot be found.", private=repr(error), retry_after_s=1.0) from error
+
+
 def each_replica(channel: grpc.aio.Channel) -> Sequence[grpc.aio.Channel]:
     """Return a channel to each replica that `channel` leads to, for what every one of them must hear."""
     return channel.replicas if isinstance(channel, ReplicaChannel) else [channel]
@@ -256,7 +277,7 @@ _BEST_FIRST: Final = (
 
 async def _resolved(host: str, port: int) -> Sequence[str]:
     """Return every IPv4 and IPv6 address of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     return sorted(
         f"[{address[0]}]:{port}" if family is socket.AF_INET6 else f"{address[0]}:{port}"
         for family, _, _, _, address in found

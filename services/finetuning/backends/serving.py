@@ -10,7 +10,7 @@ import grpc
 from brain.generation.v1 import generation_pb2, generation_pb2_grpc, model_pb2, model_pb2_grpc
 from services.chassis.errors import NotFound
 from services.chassis.rpc.client import remote
-from services.chassis.rpc.replicas import each_replica
+from services.chassis.rpc.replicas import each_replica, look_up
 from services.finetuning.ports.serving import AdapterCheck, EngineLimits
 
 __all__ = ["IDEMPOTENT", "RemoteServing"]
@@ -77,6 +77,7 @@ class RemoteServing:
         request = model_pb2.WithholdAdaptersRequest(
             adapters=[model_pb2.WithheldAdapter(name=name, revision=revision) for name, revision in adapters]
         )
+        await look_up(self._channel)
         stubs = [model_pb2_grpc.ModelServiceStub(replica) for replica in each_replica(self._channel)]
         with remote(_ROOM, "WithholdAdapters") as metadata:
             await asyncio.gather(
