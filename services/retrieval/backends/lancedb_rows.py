@@ -1,6 +1,6 @@
 """How chunks lie in LanceDB: the schema, rows in and out, and filters as SQL text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -9,11 +9,11 @@ import pyarrow as pa
 from services.retrieval.domain import (
     ChunkRow,
     Comparison,
-    Filter,
     Hit,
     Locator,
     Scope,
     attribute_term,
+    folded,
 )
 
 __all__ = ["HIT_COLUMNS", "hits_of", "quoted", "schema", "table_of", "where"]
@@ -119,7 +119,7 @@ def where(scope: Scope) -> str:
         parts.append(_has_any("principals", scope.principals))
     if scope.document_id is not None:
         parts.append(f"document_id = {quoted(scope.document_id)}")
-    condition = _condition(scope.filter)
+    condition = folded(scope.filter, comparison=_comparison, every=_joined(" AND "), some=_joined(" OR "))
     if condition is not None:
         parts.append(condition)
     return " AND ".join(parts)
@@ -131,18 +131,8 @@ def _has_any(column: str, values: Sequence[str]) -> str:
     return f"array_has_any({column}, make_array({', '.join(quoted(value) for value in values)}))"
 
 
-def _condition(condition: Filter | None) -> str | None:
-    """Return the filter as SQL, or None where the index cannot decide it and the check afterwards does."""
-    if condition is None:
-        return None
-    if isinstance(condition, Comparison):
-        return _comparison(condition)
-    parts = [_condition(part) for part in condition.filters]
-    known = [part for part in parts if part is not None]
-    if not known or (condition.type == "or" and len(known) < len(parts)):
-        return None
-    joint = " AND " if condition.type == "and" else " OR "
-    return f"({joint.join(known)})"
+def _joined(word: str) -> Callable[[list[str]], str]:
+    return lambda parts: f"({word.join(parts)})"
 
 
 def _comparison(comparison: Comparison) -> str | None:

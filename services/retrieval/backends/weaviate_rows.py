@@ -13,7 +13,7 @@ from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter as Where
 from weaviate.classes.query import FilterReturn
 
-from services.retrieval.domain import ChunkRow, Comparison, Filter, Hit, Locator, Scope, attribute_term
+from services.retrieval.domain import ChunkRow, Comparison, Hit, Locator, Scope, attribute_term, folded
 
 __all__ = [
     "HIT_PROPERTIES",
@@ -213,23 +213,10 @@ def where(scope: Scope) -> FilterReturn | None:
         parts.append(Where.by_property("principals").contains_any(principals_of(scope.principals)))
     if scope.document_id is not None:
         parts.append(of_documents([scope.document_id]))
-    condition = _condition(scope.filter)
+    condition = folded(scope.filter, comparison=_comparison, every=Where.all_of, some=Where.any_of)
     if condition is not None:
         parts.append(condition)
     return Where.all_of(parts)
-
-
-def _condition(condition: Filter | None) -> FilterReturn | None:
-    """Return the filter as Weaviate's, or None where the index cannot decide it and the check afterwards does."""
-    if condition is None:
-        return None
-    if isinstance(condition, Comparison):
-        return _comparison(condition)
-    parts = [_condition(part) for part in condition.filters]
-    known = [part for part in parts if part is not None]
-    if not known or (condition.type == "or" and len(known) < len(parts)):
-        return None
-    return Where.all_of(known) if condition.type == "and" else Where.any_of(known)
 
 
 def _comparison(comparison: Comparison) -> FilterReturn | None:

@@ -7,6 +7,7 @@ from services.retrieval.domain.filters import (
     Filter,
     attribute_term,
     attribute_terms,
+    folded,
     parse_filter,
 )
 from services.retrieval.domain.fusion import diversify, join_rankings
@@ -60,6 +61,7 @@ __all__ = [
     "attribute_terms",
     "chunk_id",
     "diversify",
+    "folded",
     "indexed_text",
     "join_rankings",
     "parse_filter",

@@ -6,9 +6,9 @@ A document without the attribute satisfies `ne` and `nin` and no other compariso
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from services.chassis.errors import InvalidInput
 
@@ -59,6 +59,8 @@ class Compound:
 
 
 Filter = Comparison | Compound
+# What an index says conditions in.
+Word = TypeVar("Word")
 
 
 def attribute_term(key: str, value: Scalar) -> str:
@@ -74,6 +76,34 @@ def attribute_term(key: str, value: Scalar) -> str:
 def attribute_terms(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the terms of all attributes, for an index that can only ask for membership."""
     return tuple(sorted(attribute_term(key, value) for key, value in attributes.items()))
+
+
+def folded(
+    condition: Filter | None,
+    *,
+    comparison: Callable[[Comparison], Word | None],
+    every: Callable[[list[Word]], Word],
+    some: Callable[[list[Word]], Word],
+) -> Word | None:
+    """Return a filter in an index's own words, or None where the index cannot decide it and the check afterwards does.
+
+    What comes out lets more through than the filter, never less.
+
+    Args:
+        condition: The filter; None lets everything through.
+        comparison: Says a comparison, or None where the index cannot.
+        every: Joins words that must all hold.
+        some: Joins words of which one must hold.
+    """
+    if condition is None:
+        return None
+    if isinstance(condition, Comparison):
+        return comparison(condition)
+    parts = [folded(part, comparison=comparison, every=every, some=some) for part in condition.filters]
+    known = [part for part in parts if part is not None]
+    if not known or (condition.type == "or" and len(known) < len(parts)):
+        return None
+    return every(known) if condition.type == "and" else some(known)
 
 
 def parse_filter(text: str) -> Filter | None:
