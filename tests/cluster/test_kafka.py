@@ -145,6 +145,28 @@ async def test_a_record_that_is_no_envelope_goes_to_the_dead_letters_and_nobody_
         assert await log.lag(f"{topic}.dlt", "undertaker") == 3
 
 
+async def test_a_record_that_is_no_envelope_takes_nothing_with_it_that_nobody_committed(
+    cluster: ClusterServers, topic: str
+) -> None:
+    url = f"kafka://{cluster.kafka}?partitions=1"
+    [good] = events(1)
+    async with opened(url) as log:
+        await log.publish(topic, [good])
+        producer = KafkaProducer(bootstrap_servers=[cluster.kafka])
+        producer.send(topic, key=b"k", value=b"not ours").get(timeout=30)
+        producer.close()
+        [record] = await log.read(topic, GROUP, limit=10, wait_s=0)
+        assert record.envelope == good
+    # Who read it was ended before the work was done.
+    async with opened(url) as log:
+        [record] = await log.read(topic, GROUP, limit=10, wait_s=0)
+        assert record.envelope == good
+        await log.commit(GROUP, record)
+        assert await log.read(topic, GROUP, limit=10, wait_s=0) == []
+        assert await log.lag(topic, GROUP) == 0
+        assert await log.lag(f"{topic}.dlt", "undertaker") == 1
+
+
 async def test_installations_with_prefixes_of_their_own_share_brokers_and_nothing_else(
     cluster: ClusterServers, topic: str
 ) -> None:
