@@ -61,6 +61,13 @@ class Fleet:
         self.processes[name].kill()
         self.processes[name].wait()
 
+    def stop(self, name: str, *, timeout_s: float = 60) -> float:
+        """Ask a process to end as an operator does, wait until it has, and return how long that took, in seconds."""
+        began = time.monotonic()
+        self.processes[name].terminate()
+        assert self.processes[name].wait(timeout_s) == 0, f"{name} ended with a fault"
+        return time.monotonic() - began
+
     def key(self, subject: str, *, role: str) -> str:
         """Return a fresh API key."""
         return create_key_now(self.plan.room("gateway"), "--tenant", "main", "--subject", subject, "--role", role)
