@@ -62,6 +62,10 @@ test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost
 	@$(BIN)/python -m pytest tests/faults
 
+.PHONY: test-faults-release
+test-faults-release: setup ## The same and more at release size, also on a cluster's servers; writes docs/faults.md (hours)
+	@$(BIN)/python -m tests.faults $(ONLY)
+
 .PHONY: test-training
 test-training: setup ## Every stage of training in one chain, each judged on held-out rows (long; not in CI)
 	@$(BIN)/python -m benchmarks.stages

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-__all__ = ["CORES", "RESULTS", "Row", "beside", "report", "row", "shared_data", "spread"]
+__all__ = ["CORES", "RESULTS", "Row", "beside", "machine", "report", "row", "shared_data", "spread"]
 
 # Those that this process may use: what measures no time can share a machine, each held to some of its cores.
 CORES: Final = len(os.sched_getaffinity(0))
@@ -87,6 +87,16 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return round(min(values), 4), round(max(values), 4)
 
 
+def machine() -> dict[str, Any]:
+    """Return what a result says of the machine that it was measured on."""
+    return {
+        "cores": CORES,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+    }
+
+
 def report(
     name: str, rows: Sequence[Row], *, packages: Sequence[str], more: dict[str, Any] | None = None, command: str = ""
 ) -> bool:
@@ -105,12 +115,7 @@ def report(
     result = {
         "name": name,
         "command": command or f"make bench ONLY={name}",
-        "machine": {
-            "cores": CORES,
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "system": platform.platform(),
-            "python": sys.version.split()[0],
-        },
+        "machine": machine(),
         "versions": {package: _version(package) for package in ("corporate-brain", *packages)},
         "rows": [asdict(one) for one in rows],
     } | (more or {})
