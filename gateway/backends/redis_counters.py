@@ -22,7 +22,9 @@ __all__ = ["RedisCounters"]
 
 _log = structlog.get_logger()
 
-_PREFIX: Final = "brain:limits:"
+# Of one name there is a bucket and what runs, which are two things to Redis.
+_BUCKET: Final = "brain:limits:rate:"
+_RUNNING: Final = "brain:limits:running:"
 # Longer than any answer of a Redis that is well; a request waits no longer to be counted.
 _REACH_S: Final = 1.0
 # Enough for every request of one gateway, each a fraction of a millisecond; a burst waits instead of opening hundreds.
@@ -103,7 +105,7 @@ class RedisCounters:
 
     async def draw(self, name: str, per_minute: int) -> Drawn:
         """Take a token."""
-        found = await self._asked(self._draw, name, [per_minute])
+        found = await self._asked(self._draw, _BUCKET + name, [per_minute])
         if found is None:
             return await self._own.draw(name, per_minute)
         allowed, left = cast("tuple[int, bytes]", found)
@@ -112,7 +114,7 @@ class RedisCounters:
     async def enter(self, name: str, most: int) -> str | None:
         """Count one more."""
         entry = uuid.uuid4().hex
-        entered = await self._asked(self._enter, name, [most, entry, _LEASE_S])
+        entered = await self._asked(self._enter, _RUNNING + name, [most, entry, _LEASE_S])
         if entered is None:
             own = await self._own.enter(name, most)
             if own is not None:
@@ -142,7 +144,7 @@ class RedisCounters:
         while True:
             await asyncio.sleep(_LEASE_S / 3)
             for name, entries in list(self._held.items()):
-                await self._asked(self._renew, name, [_LEASE_S, *entries])
+                await self._asked(self._renew, _RUNNING + name, [_LEASE_S, *entries])
 
     async def close(self) -> None:
         """Give back what is being left, and let go of Redis."""
@@ -151,17 +153,17 @@ class RedisCounters:
 
     async def _give_back(self, name: str, entry: str) -> None:
         try:
-            await self._redis.zrem(_PREFIX + name, entry)
+            await self._redis.zrem(_RUNNING + name, entry)
         except (RedisError, OSError) as error:
             self._say_away(error)
 
-    async def _asked(self, script: Any, name: str, arguments: list[Any]) -> Any:
+    async def _asked(self, script: Any, key: str, arguments: list[Any]) -> Any:
         """Return what the script says; None while Redis is away."""
         if time.monotonic() < self._away_until:
             self._alone.inc()
             return None
         try:
-            found = await script(keys=[_PREFIX + name], args=arguments)
+            found = await script(keys=[key], args=arguments)
         except (RedisError, OSError) as error:
             self._say_away(error)
             self._alone.inc()

@@ -124,6 +124,7 @@ async def serve(settings: GenerationSettings) -> None:
         metrics=metrics,
         every_s=settings.probe_every_s,
         timeout_s=settings.probe_timeout_s,
+        standstill_s=settings.standstill_timeout_s,
     )
 
     async def begin() -> None:

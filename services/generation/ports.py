@@ -79,6 +79,12 @@ class Engine(Protocol):
     def steps(self) -> int:
         """How many steps the engine has made so far: what grows is alive."""
 
+    def processor_s(self) -> float | None:
+        """Return the processor time that the engine's processes have taken, in seconds; None where it has none of its own.
+
+        What changes is at work, also in the middle of a step.
+        """
+
     def check(self) -> None:
         """Return if the engine can go on.
 

@@ -45,6 +45,8 @@ class GenerationSettings(EventSettings):
         max_inflight: Continuations produced at once; more are refused with RESOURCE_EXHAUSTED.
         probe_every_s: Seconds between two looks at the engine's progress.
         probe_timeout_s: Seconds without progress after which the engine counts as stuck.
+        standstill_timeout_s: Seconds after which it does when its processes take no processor time either, however slow
+            the machine: what runs is then ended with an error.
         offline: Never ask the hub (with the packaged model and local folders it is not asked anyway).
     """
 
@@ -75,6 +77,7 @@ class GenerationSettings(EventSettings):
     max_inflight: int = Field(default=64, ge=1)
     probe_every_s: float = Field(default=5.0, gt=0)
     probe_timeout_s: float = Field(default=24.0, gt=0)
+    standstill_timeout_s: float = Field(default=5.0, gt=0)
     offline: bool = False
 
     @field_validator("engine")

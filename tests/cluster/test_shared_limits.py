@@ -76,6 +76,18 @@ async def test_what_runs_on_one_gateway_counts_on_the_other_and_is_given_back(cl
                     await asyncio.sleep(0.01)
 
 
+async def test_a_request_is_counted_in_the_minute_and_among_what_runs(cluster: ClusterServers) -> None:
+    one_key = key(requests_per_minute=1000, max_concurrent=2)
+    async with gateway(cluster.redis) as (one, _, alone):
+        for _ in range(2):
+            assert (await one.take(one_key))[1]
+            async with one.running(one_key):
+                pass
+        assert [
+            sample.value for metric in alone.collect() for sample in metric.samples if sample.name == "alone_total"
+        ] == [0]
+
+
 async def test_a_gateway_that_dies_is_not_counted_for_ever_and_one_that_lives_is(
     cluster: ClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

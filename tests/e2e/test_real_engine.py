@@ -3,10 +3,12 @@
 import asyncio
 import re
 import signal
+import time
 
 import psutil
 import pytest
 
+from services.chassis.errors import Unavailable
 from services.chassis.rpc.client import connect, is_serving
 from services.generation.settings import GenerationSettings
 from tests.generation_client import GenerationRoom, conversation
@@ -56,28 +58,49 @@ async def test_the_real_engines_own_metrics_are_shown(engine_room: GenerationRoo
     assert [name for name in named if f"\n{name}{{" not in shown] == []
 
 
+def engine_process(room: GenerationRoom) -> psutil.Process:
+    return next(it for it in psutil.Process(room.pid).children(recursive=True) if "EngineCore" in it.name())
+
+
 async def test_an_engine_that_hangs_is_told_and_serves_again_when_it_goes_on(engine_room: GenerationRoom) -> None:
     # Its process is stopped, as a kernel or a driver that does not answer would stop it.
-    engine = next(it for it in psutil.Process(engine_room.pid).children(recursive=True) if "EngineCore" in it.name())
+    engine = engine_process(engine_room)
     settings = GenerationSettings.model_fields
-    # The span that is configured, and the look that begins it.
-    told_within_s = settings["probe_timeout_s"].default + settings["probe_every_s"].default
+    # The span that is configured, and the looks that begin it.
+    told_within_s = settings["standstill_timeout_s"].default + settings["probe_every_s"].default
     async with engine_room.client() as client, connect(engine_room.address) as probe:
         stream = client.stream("The sun", max_tokens=1900, ignore_eos=True)
         await anext(stream)
         engine.send_signal(signal.SIGSTOP)
         try:
-            # Twice: the machine that runs the tests is slow.
+            # Twice: the machine that runs the tests is slow. Running work is not left waiting either.
             async with asyncio.timeout(2 * told_within_s):
+                with pytest.raises(Unavailable, match="no progress"):
+                    async for _ in stream:
+                        pass
                 while await is_serving(probe):
                     await asyncio.sleep(0.2)
             assert engine_room.metric("brain_generation_engine_serving") == 0
         finally:
             engine.send_signal(signal.SIGCONT)
-        # What was running goes on.
-        assert (await anext(stream)).token_ids
-        await stream.aclose()
         async with asyncio.timeout(60):
             while not await is_serving(probe):
                 await asyncio.sleep(0.2)
         assert (await client.ask("The sun", max_tokens=2)).text()
+
+
+async def test_a_long_prompt_is_not_taken_for_a_hang(engine_room: GenerationRoom) -> None:
+    engine = engine_process(engine_room)
+    async with engine_room.client() as client:
+        await client.ask("The sun", max_tokens=2)
+        # Read at a hundredth of its speed: a single step lasts longer than its processes may stand still.
+        began = time.monotonic()
+        asking = asyncio.create_task(client.ask(" ".join(str(number) for number in range(430)), max_tokens=1))
+        while not asking.done():
+            engine.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.9)
+            engine.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        assert (await asking).text() is not None
+        settings = GenerationSettings.model_fields
+        assert time.monotonic() - began > settings["standstill_timeout_s"].default + 2, "the step must have been long"

@@ -125,6 +125,9 @@ class ScriptedEngine:
         """Steps made so far."""
         return self._steps
 
+    def processor_s(self) -> None:
+        """Return None: it has no processes of its own."""
+
     async def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Return the prompt with the engine's plain template applied."""
         match prompt:

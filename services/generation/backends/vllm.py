@@ -185,6 +185,10 @@ class VllmEngine:
         """Steps that the engine's processes have reported."""
         return self._pulse.steps
 
+    def processor_s(self) -> float:
+        """Return the processor time that the engine's processes have taken."""
+        return self._guard.processor_s()
+
     async def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Return the prompt as the model sees it."""
         return await self._tokens.encode_prompt(prompt)
