@@ -5,13 +5,15 @@ counts for itself, says so in its log and its metrics, and goes on serving.
 """
 
 import asyncio
+import ssl
 import time
 import uuid
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
 from prometheus_client import Counter
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.exceptions import RedisError
 
 from gateway.backends.memory_counters import MemoryCounters
@@ -75,6 +77,14 @@ redis.call('EXPIRE', KEYS[1], math.ceil(2 * tonumber(ARGV[1])))
 """
 
 
+class _Secured(SSLConnection):
+    """A connection with a context of ours, where the library would make one of its own and keep it."""
+
+    def __init__(self, context: ssl.SSLContext, **about: Any) -> None:
+        super().__init__(**about)
+        self.ssl_context.context = context
+
+
 class RedisCounters:
     """Back end of the counters.
 
@@ -90,8 +100,9 @@ class RedisCounters:
             timeout=_REACH_S,
             socket_timeout=_REACH_S,
             socket_connect_timeout=_REACH_S,
-            **access.tls,
         )
+        if access.context is not None:
+            pool.connection_class = partial(_Secured, access.context)  # type: ignore[assignment]
         self._redis = Redis.from_pool(pool)
         self._draw = self._redis.register_script(_DRAW)
         self._enter = self._redis.register_script(_ENTER)

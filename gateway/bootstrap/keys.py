@@ -16,7 +16,7 @@ async def create_key(settings: GatewaySettings, grant: KeyGrant) -> str:
         InvalidInput: The grant is not allowed.
         Unavailable: The database is away.
     """
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     try:
         await migrate(database, "gateway.migrations")
         create = CreateKey(keys=KeysTable(database), pepper=settings.api_key_secret_file.read_bytes())
@@ -32,7 +32,7 @@ async def set_quota(settings: GatewaySettings, tenant: str, tokens_per_day: int 
     Raises:
         Unavailable: The database is away.
     """
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     try:
         await migrate(database, "gateway.migrations")
         await UsageTable(database).set_quota(tenant, tokens_per_day)

@@ -38,7 +38,7 @@ from services.chassis.logging import start_logging
 from services.chassis.redis_access import RedisAccess
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.replicas import connect_replicas
-from services.chassis.rpc.tls import tls_files
+from services.chassis.rpc.tls import tls_of
 from services.chassis.telemetry import start_telemetry
 
 __all__ = ["Assembled", "all_routes", "assemble", "document", "run"]
@@ -113,9 +113,9 @@ def _services(
 
 async def assemble(settings: GatewaySettings, registry: CollectorRegistry) -> Assembled:
     """Join the parts; the database is brought up to date."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     await migrate(database, "gateway.migrations")
-    tls = tls_files(settings)
+    tls = tls_of(settings)
     channels = {
         "ingestion": connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),
         "retrieval": connect(settings.retrieval_address, idempotent=retrieval.IDEMPOTENT, tls=tls),

@@ -15,10 +15,11 @@ import obstore
 from obstore.exceptions import GenericError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from services.chassis.certificates import CertificateFiles
 from services.chassis.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 __all__ = ["BlobStore", "open_blobs"]
 
@@ -259,8 +260,8 @@ async def _until(left: asyncio.Event, parts: AsyncIterator[bytes]) -> AsyncItera
 def open_blobs(url: str) -> BlobStore:
     """Return the store that `url` names: `file:///folder`, `memory://` or `s3://bucket/prefix`.
 
-    S3's options stand in the query: `endpoint` (of a store that is not Amazon's, `https://…`), `region`, and
-    `plain_http=true`, without which an endpoint must speak TLS. Keys come from where Amazon's own clients take them
+    S3's options stand in the query: `endpoint` (of a store that is not Amazon's, `https://…`), `region`, `ca_file` (authorities,
+    PEM, that are trusted beside those of the web; read once) and `plain_http=true`, without which an endpoint must speak TLS. Keys come from where Amazon's own clients take them
     (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, a web identity's token file, the machine's role), never from the URL.
 
     Raises:
@@ -286,9 +287,9 @@ def _s3(url: str) -> S3Store:
     # Not shown: it may be a secret.
     if "@" in parts.netloc or not parts.netloc:
         raise InvalidInput("blobs_url: use s3://BUCKET/PREFIX; keys are taken from the environment, not from the URL.")
-    unknown = sorted(options.keys() - {"endpoint", "region", "plain_http"})
+    unknown = sorted(options.keys() - {"endpoint", "region", "plain_http", "ca_file"})
     if unknown:
-        raise InvalidInput(f"blobs_url: {unknown[0]!r} is not offered; use endpoint, region and plain_http.")
+        raise InvalidInput(f"blobs_url: {unknown[0]!r} is not offered; use endpoint, region, ca_file and plain_http.")
     endpoint, plain_http = options.get("endpoint", ""), options.get("plain_http", "false")
     if plain_http not in {"true", "false"}:
         raise InvalidInput(f"blobs_url: plain_http={plain_http!r} is not offered; use true or false.")
@@ -299,19 +300,30 @@ def _s3(url: str) -> S3Store:
         config["endpoint"] = endpoint
     if "region" in options:
         config["region"] = options["region"]
+    client: ClientConfig = {
+        "allow_http": plain_http == "true",
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "read_timeout": _SILENCE_TIMEOUT,
+        "timeout": _REQUEST_TIMEOUT,
+    }
+    if "ca_file" in options:
+        client["root_certificate"] = _authorities(options["ca_file"])
     return S3Store(
         parts.netloc,
         prefix=parts.path.strip("/") or None,
         config=config,
-        client_options={
-            "allow_http": plain_http == "true",
-            "connect_timeout": _CONNECT_TIMEOUT,
-            "read_timeout": _SILENCE_TIMEOUT,
-            "timeout": _REQUEST_TIMEOUT,
-        },
+        client_options=client,
         retry_config={
             "max_retries": _MAX_RETRIES,
             "retry_timeout": _RETRY_TIMEOUT,
             "backoff": {"max_backoff": _MAX_BACKOFF},
         },
     )
+
+
+def _authorities(path: str) -> bytes:
+    try:
+        files = CertificateFiles("blobs", authorities=Path(path), certificate=None, key=None)
+    except InvalidInput as error:
+        raise InvalidInput(f"blobs_url: ca_file {path!r} is no file of certificates (PEM).") from error
+    return files.current().authorities or b""

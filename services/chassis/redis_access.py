@@ -2,12 +2,11 @@
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import FilePath
 
+from services.chassis.certificates import CertificateFiles, RenewedContext
 from services.chassis.errors import InvalidInput
 from services.chassis.settings import RoomSettings
 
@@ -36,42 +35,28 @@ class RedisAccess:
 
     Attributes:
         url: `redis://[USER[:PASSWORD]@]HOST:PORT/N`, or `rediss://…` for TLS.
-        authorities: Whom the server's certificate must come from; None for those of the web.
-        certificate: What is shown to the server.
-        key: Its private key.
+        context: Certificates of TLS; None without it. New connections use the files of their moment.
     """
 
     url: str
-    authorities: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    context: ssl.SSLContext | None = None
 
     @classmethod
     def of(cls, url: str, settings: RedisSettings) -> "RedisAccess":
         """Return the access that a room's settings describe.
 
         Raises:
-            InvalidInput: Settings that go together are not all given.
+            InvalidInput: Settings that go together are not all given, or a file is not what it should be.
         """
-        if bool(settings.redis_cert_file) != bool(settings.redis_cert_key_file):
-            raise InvalidInput("redis_cert_file and redis_cert_key_file go together: give both or none.")
-        if not url.startswith("rediss://") and (settings.redis_ca_file or settings.redis_cert_file):
+        files = CertificateFiles.of(settings, "redis")
+        tls = url.startswith("rediss://")
+        if files and not tls:
             raise InvalidInput("redis_ca_file and redis_cert_file are for TLS: use rediss://… as the address.")
         if settings.redis_password_file:
             parts = urlsplit(url)
             user, _, host = parts.netloc.rpartition("@")
             password = quote(settings.redis_password_file.read_text().strip(), safe="")
             url = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{password}@{host}"))
-        return cls(url, settings.redis_ca_file, settings.redis_cert_file, settings.redis_cert_key_file)
-
-    @property
-    def tls(self) -> dict[str, Any]:
-        """What the client library is told of TLS, by its names; nothing without TLS."""
-        if not self.url.startswith("rediss://"):
-            return {}
-        given: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        if self.authorities:
-            given["ssl_ca_certs"] = str(self.authorities)
-        if self.certificate and self.key:
-            given |= {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
-        return given
+        if not tls:
+            return cls(url)
+        return cls(url, RenewedContext(files) if files else ssl.create_default_context())

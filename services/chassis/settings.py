@@ -36,9 +36,16 @@ class RoomSettings(BaseSettings):
         otlp_endpoint: OpenTelemetry collector (OTLP over HTTP, base address); empty for no traces.
         token_public_key_files: Ed25519 public keys (PEM) of the gateway, which mints the tokens of callers.
         worker_public_key_files: Ed25519 public keys (PEM) by name of the worker room that acts for callers.
-        tls_cert_file: This room's certificate; with it the room speaks TLS and asks its callers for theirs.
+        tls_cert_file: This room's certificate (PEM); with it rooms speak TLS to each other and ask callers for theirs.
         tls_key_file: Private key of the certificate.
-        tls_ca_file: Authorities that other rooms' certificates must come from.
+        tls_ca_file: Authorities (PEM) that other rooms' certificates must come from.
+        tls_server_name: Name that the certificates of the rooms that this one calls are for; empty for that of the
+            address that is called. For addresses of numbers (`ipv4:…`) where certificates carry names only.
+        database_password_file: File with PostgreSQL's password; read for each connection.
+        database_ca_file: Authorities (PEM) that PostgreSQL's certificates must come from; with one of these three files
+            connections speak TLS and check the server's name.
+        database_cert_file: Certificate (PEM) that is shown to PostgreSQL, where it asks for one.
+        database_cert_key_file: Private key of that certificate.
         state_dir: Folder for what the room keeps on this machine.
         drain_s: Seconds that running requests get at a shutdown.
     """
@@ -53,6 +60,11 @@ class RoomSettings(BaseSettings):
     tls_cert_file: FilePath | None = None
     tls_key_file: FilePath | None = None
     tls_ca_file: FilePath | None = None
+    tls_server_name: str = ""
+    database_password_file: FilePath | None = None
+    database_ca_file: FilePath | None = None
+    database_cert_file: FilePath | None = None
+    database_cert_key_file: FilePath | None = None
     state_dir: Path = Path(".brain")
     drain_s: float = 10.0
 

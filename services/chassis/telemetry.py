@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, Info, start_http_server
 
+from services.chassis.certificates import CertificateEnds
 from services.chassis.settings import RoomSettings
 
 __all__ = ["continued_trace", "current_traceparent", "start_telemetry", "tracer"]
@@ -31,6 +32,7 @@ def start_telemetry(room: str, settings: RoomSettings, registry: CollectorRegist
 
     chosen = registry or REGISTRY
     Info("brain_build", "Version of the running code.", registry=chosen).info({"version": VERSION, "room": room})
+    chosen.register(CertificateEnds(settings))
     provider = TracerProvider(resource=Resource.create({"service.name": f"brain-{room}", "service.version": VERSION}))
     if settings.otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  only where traces are sent

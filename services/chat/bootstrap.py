@@ -16,7 +16,7 @@ from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.replicas import connect_replicas
 from services.chassis.rpc.server import RpcServer
-from services.chassis.rpc.tls import tls_files
+from services.chassis.rpc.tls import tls_of
 from services.chassis.telemetry import tracer
 from services.chat.api.chat import ChatApi
 from services.chat.api.conversations import ConversationApi
@@ -161,9 +161,9 @@ async def build(settings: ChatSettings, lifecycle: Lifecycle, registry: Collecto
 
 
 async def _world(settings: ChatSettings, lifecycle: Lifecycle, registry: CollectorRegistry) -> _World:
-    tls = tls_files(settings)
+    tls = tls_of(settings)
     metrics = Metrics(registry)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     lifecycle.on_stop(database.close, name="database")
     await migrate(database, "services.chat.migrations")
     log = open_event_log(settings.events_url, access=settings)

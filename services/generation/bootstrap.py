@@ -89,7 +89,7 @@ async def serve(settings: GenerationSettings) -> None:
     """Run the room until a signal comes."""
     life = Lifecycle("generation")
     metrics = Metrics(REGISTRY)
-    database = Database(settings.database)
+    database = Database(settings.database, access=settings)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.generation.migrations")
     log = open_event_log(settings.events, compacted=[ADAPTER_TOPIC], access=settings)

@@ -26,7 +26,7 @@ from services.chassis.jobs.table import JobTable
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.server import RpcServer
-from services.chassis.rpc.tls import tls_files
+from services.chassis.rpc.tls import tls_of
 from services.ingestion import tasks
 from services.ingestion.api.batches import FileBatchServicer
 from services.ingestion.api.collections import CollectionServicer
@@ -125,7 +125,7 @@ async def join(
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(registry)
     stores = await _stores(settings, life)
-    channel = connect(settings.retrieval_address, idempotent=IDEMPOTENT, tls=tls_files(settings))
+    channel = connect(settings.retrieval_address, idempotent=IDEMPOTENT, tls=tls_of(settings))
     life.on_stop(channel.close, name="retrieval")
     relay = OutboxRelay(
         database=stores.database, table=tables.outbox, log=stores.log, oldest_pending=metrics.oldest_pending
@@ -176,7 +176,7 @@ async def join(
 
 
 async def _stores(settings: IngestionSettings, life: Lifecycle) -> _Stores:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.ingestion.migrations")
     log = open_event_log(settings.events_url, access=settings)

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from services.chassis.errors import InvalidInput
+from services.chassis.rpc.tls import Tls
 
 __all__ = ["ROOMS", "Addresses", "KeyPair", "RoomPlan", "StackPlan", "free_addresses", "plan_stack"]
 
@@ -38,6 +39,8 @@ _CALLS: Final = {
     "chat": ("retrieval", "generation"),
     "gateway": ("ingestion", "retrieval", "generation", "chat", "finetuning"),
 }
+# What settings of a room's certificates end with.
+_TLS: Final = ("CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_NAME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,20 @@ class RoomPlan:
     environment: Mapping[str, str]
     addresses: Addresses
     log_file: Path
+
+    def tls(self) -> Tls | None:
+        """Return what whoever asks for its health shows to the room: its own certificate; None for plain text.
+
+        Raises:
+            InvalidInput: The room's settings name files that are none; it ends, and says so, too.
+        """
+        named = {key: self.environment.get(f"BRAIN_{self.name.upper()}_TLS_{key}", "") for key in _TLS}
+        if not any(named[key] for key in _TLS[:3]):
+            return None
+        authorities, certificate, key, server_name = named.values()
+        return Tls.of_files(
+            authorities=Path(authorities), certificate=Path(certificate), key=Path(key), server_name=server_name
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.chassis.errors import BrainError, Unavailable
+from services.chassis.errors import BrainError, InvalidInput, Unavailable
 from services.chassis.rpc.client import connect, is_serving
 from services.local.plan import RoomPlan, StackPlan
 
@@ -202,7 +202,12 @@ class Supervisor:
 async def _is_ready(room: RoomPlan) -> bool:
     if room.name == "gateway":
         return await _answers_http(room.addresses.serving, "/health/ready")
-    channel = connect(room.addresses.serving)
+    try:
+        tls = room.tls()
+    except InvalidInput:
+        # The room says so itself, and ends.
+        return False
+    channel = connect(room.addresses.serving, tls=tls)
     try:
         return await is_serving(channel)
     finally:

@@ -52,7 +52,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     """Run the room until a signal: `serve` answers calls, `index` hears events, `all` does both."""
     lifecycle = Lifecycle("retrieval")
     metrics = Metrics(registry)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     lifecycle.on_stop(database.close, name="database")
     await migrate(database, "services.retrieval.migrations")
     log = open_event_log(settings.events_url, access=settings)

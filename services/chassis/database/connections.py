@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateSchema
 
 from services.chassis.database import sqlite
 from services.chassis.errors import InvalidInput, Unavailable
+from services.chassis.settings import RoomSettings
 
 __all__ = ["Database", "hold", "upsert"]
 
@@ -29,12 +30,13 @@ class Database:
         url: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, `sqlite://` (in memory, for tests) or
             `postgresql://user@host/database?schema=room`: a connection URI as libpq knows it, with the schema that is the
             room's own.
+        access: How PostgreSQL lets us in (`database_ca_file` …); None for what the URL says.
 
     Raises:
         InvalidInput: It is none of these.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, access: RoomSettings | None = None) -> None:
         self.url = url
         # Of connections that are being ended, in the background where their user was cancelled.
         self._ending: set[asyncio.Future[None]] = set()
@@ -48,7 +50,7 @@ class Database:
             case "postgresql":
                 from services.chassis.database import postgresql  # noqa: PLC0415  only what is chosen is imported
 
-                address = postgresql.Address.parse(url)
+                address = postgresql.Address.parse(url, access)
                 self._schema = address.schema
                 self.engine = postgresql.open_engine(address)
                 self._reading = self.engine.execution_options(

@@ -1,8 +1,10 @@
 """PostgreSQL: a schema of its own for each room, through asyncpg."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -11,7 +13,9 @@ from sqlalchemy import pool
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.chassis.certificates import CertificateFiles, RenewedContext
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
+from services.chassis.settings import RoomSettings
 
 __all__ = ["Address", "open_engine", "translated"]
 
@@ -51,17 +55,26 @@ class Address:
     Attributes:
         dsn: What libpq and asyncpg know as a connection URI: user, hosts, database, `sslmode`, `passfile` …
         schema: The room's schema.
+        context: Certificates of TLS; None for what `dsn` says. New connections use the files of their moment.
+        password_file: Where the password stands; None for what `dsn` says.
     """
 
     dsn: str
     schema: str
+    context: ssl.SSLContext | None = None
+    password_file: Path | None = None
 
     @classmethod
-    def parse(cls, url: str) -> "Address":
+    def parse(cls, url: str, access: RoomSettings | None = None) -> "Address":
         """Return the address that `postgresql://user@host/database?schema=room` names; without `schema` it is `public`.
 
+        Args:
+            url: The address.
+            access: Certificates and password; None for none but what the address says.
+
         Raises:
-            InvalidInput: There is no host or database, or the schema is none.
+            InvalidInput: There is no host or database, the schema is none, a file is not what it should be, or the address
+                says about TLS what the settings say, too.
         """
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -70,7 +83,25 @@ class Address:
             raise InvalidInput(f"database_url: schema {schema!r} is none; use lower-case letters, digits and _.")
         if not parts.netloc or parts.path in {"", "/"}:
             raise InvalidInput("database_url: use postgresql://USER@HOST/DATABASE?schema=SCHEMA.")
-        return cls(urlunsplit(parts._replace(query=urlencode(options))), schema)
+        dsn = urlunsplit(parts._replace(query=urlencode(options)))
+        if access is None:
+            return cls(dsn, schema)
+        files = CertificateFiles.of(access, "database")
+        twice = sorted(name for name in options if name.startswith("ssl"))
+        if files and twice:
+            raise InvalidInput(
+                f"database_url: leave {', '.join(twice)} out where database_ca_file or database_cert_file is given; "
+                "certificates and names are checked (verify-full)."
+            )
+        return cls(dsn, schema, RenewedContext(files) if files else None, access.database_password_file)
+
+    def password(self) -> str | None:
+        """Return the password of this moment; None for what `dsn` says.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return self.password_file.read_text().strip() if self.password_file else None
 
 
 def open_engine(address: Address, *, hurried: bool = True) -> AsyncEngine:
@@ -111,6 +142,8 @@ async def _connected(
     try:
         return await asyncpg.connect(
             address.dsn,
+            password=address.password(),
+            ssl=address.context,
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=answer_timeout_s,
             server_settings=dict(settings),

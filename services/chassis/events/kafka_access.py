@@ -3,6 +3,7 @@
 import ssl
 from typing import Any
 
+from services.chassis.certificates import CertificateFiles, RenewedContext
 from services.chassis.errors import InvalidInput
 from services.chassis.settings import EventSettings
 
@@ -21,10 +22,14 @@ def kafka_access(settings: EventSettings | None, *, tls: bool) -> dict[str, Any]
     """
     if settings is None:
         return {"security_protocol": "SSL", "ssl_context": ssl.create_default_context()} if tls else {}
-    _check(settings, tls=tls)
+    if bool(settings.events_user) != bool(settings.events_password_file):
+        raise InvalidInput("events_user and events_password_file go together: give both or none.")
     given: dict[str, Any] = {}
+    files = CertificateFiles.of(settings, "events")
     if tls:
-        given["ssl_context"] = _context(settings)
+        given["ssl_context"] = RenewedContext(files) if files else ssl.create_default_context()
+    elif files:
+        raise InvalidInput("events_ca_file and events_cert_file are for TLS: use kafkas://… as events_url.")
     if settings.events_user and settings.events_password_file:
         given |= {
             "sasl_mechanism": settings.events_mechanism,
@@ -33,24 +38,3 @@ def kafka_access(settings: EventSettings | None, *, tls: bool) -> dict[str, Any]
         }
     protocol = f"SASL_{'SSL' if tls else 'PLAINTEXT'}" if settings.events_user else ("SSL" if tls else "PLAINTEXT")
     return given | {"security_protocol": protocol}
-
-
-def _check(settings: EventSettings, *, tls: bool) -> None:
-    if bool(settings.events_user) != bool(settings.events_password_file):
-        raise InvalidInput("events_user and events_password_file go together: give both or none.")
-    if bool(settings.events_cert_file) != bool(settings.events_cert_key_file):
-        raise InvalidInput("events_cert_file and events_cert_key_file go together: give both or none.")
-    if not tls and (settings.events_ca_file or settings.events_cert_file):
-        raise InvalidInput("events_ca_file and events_cert_file are for TLS: use kafkas://… as events_url.")
-
-
-def _context(settings: EventSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.events_ca_file)
-        if settings.events_cert_file:
-            context.load_cert_chain(settings.events_cert_file, settings.events_cert_key_file)
-    except ssl.SSLError as error:
-        raise InvalidInput(
-            "events_ca_file, events_cert_file or events_cert_key_file is no PEM of its kind.", private=repr(error)
-        ) from error
-    return context

@@ -114,6 +114,8 @@ def _queue(room: str) -> str:
 
 def _app(access: RedisAccess, room: str) -> Celery:
     app = Celery(f"brain-{room}", broker=access.url, set_as_current=False)
+    if access.context:
+        app.conf.broker_transport = "services.chassis.jobs.celery_redis:Transport"
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -132,6 +134,6 @@ def _app(access: RedisAccess, room: str) -> Celery:
             "socket_connect_timeout": _REACH_S,
             "retry_on_timeout": True,
         },
-        broker_use_ssl=access.tls or None,
+        broker_use_ssl={"context": access.context} if access.context else None,
     )
     return app

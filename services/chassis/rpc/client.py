@@ -19,11 +19,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from services.chassis.auth import current_token
 from services.chassis.errors import BrainError, Unauthenticated, Unavailable, from_grpc
 from services.chassis.rpc.interceptors import CODE_KEY, PARAM_KEY, RETRY_AFTER_KEY
+from services.chassis.rpc.renewed import RenewedChannel
 from services.chassis.rpc.server import MAX_MESSAGE_BYTES
-from services.chassis.rpc.tls import TlsFiles
+from services.chassis.rpc.tls import Tls
 from services.chassis.telemetry import tracer
 
-__all__ = ["connect", "is_serving", "remote", "translated"]
+__all__ = ["connect", "is_serving", "reason", "remote", "translated", "why_not_serving"]
 
 _tracer = tracer("brain.rpc")
 # Why a call to another room may be tried again: nothing reached it. Jittered by grpc itself.
@@ -34,18 +35,23 @@ _RETRY: Final = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+# What a room does that does not take a caller's certificate, and one of two of which only one speaks TLS.
+_HUNG_UP: Final = (
+    " (It hung up before the first call: does one of the two speak TLS and the other not, and is the certificate in"
+    " tls_cert_file good and from an authority in the other's tls_ca_file?)"
+)
 
 
 def connect(
-    address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | None = None, server_name: str = ""
+    address: str, *, idempotent: Sequence[str] = (), tls: Tls | None = None, server_name: str = ""
 ) -> grpc.aio.Channel:
     """Return a channel to a room.
 
     Args:
         address: `host:port`, or any name that grpc resolves.
         idempotent: Full names (`brain.retrieval.v1.SearchService/Search`) of the methods that may be retried.
-        tls: Certificate files; None for plain text.
-        server_name: Name that the room's certificate is for, where it is not that of `address`.
+        tls: Certificates; None for plain text.
+        server_name: Name that the room's certificate is for, where it is not that of `address` and `tls` names none.
     """
     names = [dict(zip(("service", "method"), name.split("/", 1), strict=True)) for name in idempotent]
     config = {
@@ -66,8 +72,12 @@ def connect(
     )
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)
-    named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
-    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=(*options, *named))
+    name = tls.server_name or server_name
+    secured = (*options, ("grpc.ssl_target_name_override", name)) if name else options
+    return RenewedChannel(
+        tls.files,
+        connect=lambda credentials: grpc.aio.secure_channel(address, credentials, options=secured),
+    )
 
 
 def translated(error: grpc.aio.AioRpcError, room: str) -> BrainError:
@@ -76,7 +86,7 @@ def translated(error: grpc.aio.AioRpcError, room: str) -> BrainError:
     code = trailing.get(CODE_KEY)
     status = error.code()
     if code is None and status is grpc.StatusCode.UNAVAILABLE:
-        return Unavailable(f"The {room} service is not available.", private=error.details(), retry_after_s=1.0)
+        return Unavailable(f"The {room} service is not available.", private=reason(error), retry_after_s=1.0)
     retry_after = trailing.get(RETRY_AFTER_KEY)
     param = trailing.get(PARAM_KEY)
     return from_grpc(
@@ -120,8 +130,24 @@ def remote(room: str, method: str = "", *, token: str | None = None) -> Iterator
 
 async def is_serving(channel: grpc.aio.Channel, *, timeout_s: float = 1.0) -> bool:
     """Return whether the room behind `channel` says that it can do its duty."""
+    return not await why_not_serving(channel, timeout_s=timeout_s)
+
+
+async def why_not_serving(channel: grpc.aio.Channel, *, timeout_s: float = 1.0) -> str:
+    """Return why the room behind `channel` cannot do its duty, for an operator; empty when it can."""
     try:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
-    except (TimeoutError, grpc.aio.AioRpcError):
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    except TimeoutError:
+        return f"no answer within {timeout_s:g} s"
+    except grpc.aio.AioRpcError as error:
+        return reason(error)
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return "" if serving else "it says that it does not serve"
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """Return what an operator needs to know of a call that came to nothing."""
+    said = error.details() or error.code().name
+    # The library does not say why the other side hung up. Between rooms it is a certificate more often than anything else.
+    refused = "last error:" in said and ("Socket closed" in said or "eset by peer" in said)
+    return said + _HUNG_UP if refused else said

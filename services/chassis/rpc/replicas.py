@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import grpc
 import structlog
 
 from services.chassis.errors import Unavailable
+from services.chassis.rpc.choosing import ChoosingChannel, Way
 from services.chassis.rpc.client import connect
-from services.chassis.rpc.tls import TlsFiles
+from services.chassis.rpc.tls import Tls
 
 __all__ = ["ReplicaChannel", "affinity", "connect_replicas", "each_replica", "look_up"]
 
@@ -49,24 +50,20 @@ def affinity(key: str) -> Iterator[None]:
         _affinity.reset(token)
 
 
-class _Replica:
+class _Replica(Way):
     """One replica: its channel and what is going on there."""
 
-    __slots__ = ("address", "away_until", "callables", "channel", "running")
-
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        super().__init__(channel)
         self.address = address
-        self.channel = channel
-        self.running = 0
         self.away_until = 0.0
-        self.callables: dict[tuple[str, str], Any] = {}
 
     def weight(self, key: str) -> bytes:
         """Return how much the key belongs here; the greatest wins."""
         return blake2b(f"{key}\0{self.address}".encode(), digest_size=8).digest()
 
 
-class ReplicaChannel(grpc.aio.Channel):
+class ReplicaChannel(ChoosingChannel):
     """A channel to all replicas of a room; it picks one for each call.
 
     Args:
@@ -118,15 +115,10 @@ class ReplicaChannel(grpc.aio.Channel):
         # At least one is below the bound, which lies above the mean.
         return next(replica for replica in by_weight if replica.running < most)
 
-    def started(self, replica: _Replica, call: Any) -> None:
-        """Count a call until it ends, and note whether the replica took it."""
-        replica.running += 1
-
-        def ended(done: Any) -> None:
-            replica.running -= 1
-            asyncio.get_running_loop().create_task(self._look_at(replica, done))
-
-        call.add_done_callback(ended)
+    def ended(self, way: Way, call: Any) -> None:
+        """Note whether the replica took the call."""
+        assert isinstance(way, _Replica)
+        asyncio.get_running_loop().create_task(self._look_at(way, call))
 
     async def _look_at(self, replica: _Replica, call: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -134,28 +126,6 @@ class ReplicaChannel(grpc.aio.Channel):
                 replica.away_until = self._clock() + _AWAY_S
             else:
                 replica.away_until = 0.0
-
-    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Return a callable that picks a replica."""
-        return _Spread(self, "unary_unary", method, arguments, named)
-
-    def unary_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Return a callable that picks a replica."""
-        return _Spread(self, "unary_stream", method, arguments, named)
-
-    def stream_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Return a callable that picks a replica."""
-        return _Spread(self, "stream_unary", method, arguments, named)
-
-    def stream_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Return a callable that picks a replica."""
-        return _Spread(self, "stream_stream", method, arguments, named)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channels to all replicas."""
@@ -209,41 +179,19 @@ class ReplicaChannel(grpc.aio.Channel):
             await replica.channel.close()
 
 
-class _Spread:
-    """A method of a room, on whichever replica is picked."""
-
-    def __init__(
-        self, channel: ReplicaChannel, kind: str, method: str, arguments: Sequence[Any], named: dict[str, Any]
-    ) -> None:
-        self._channel = channel
-        self._kind = kind
-        self._method = method
-        self._arguments = arguments
-        self._named = named
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call the method on a replica."""
-        replica = self._channel.pick()
-        place = (self._kind, self._method)
-        if place not in replica.callables:
-            make = getattr(replica.channel, self._kind)
-            replica.callables[place] = make(self._method, *self._arguments, **self._named)
-        call = replica.callables[place](*arguments, **named)
-        self._channel.started(replica, call)
-        return call
-
-
-def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: TlsFiles | None = None) -> ReplicaChannel:
+def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: Tls | None = None) -> ReplicaChannel:
     """Return a channel to all replicas of a room.
 
     Args:
         address: `host:port` of a name that leads to every replica, or `ipv4:HOST:PORT,HOST:PORT…`.
         idempotent: Full names of the methods that may be retried, on the same replica.
-        tls: Certificate files; None for plain text.
+        tls: Certificates; None for plain text.
     """
 
     def one(replica: str, name: str) -> grpc.aio.Channel:
-        return connect(replica, idempotent=idempotent, tls=tls, server_name=name)
+        # Which address it is known by does not change what a replica is called.
+        is_named = replica.rpartition(":")[0] == name
+        return connect(replica, idempotent=idempotent, tls=tls, server_name="" if is_named else name)
 
     return ReplicaChannel(address, connect=one)
 

@@ -13,7 +13,7 @@ from services.chassis.auth import Delegates, Policy, TokenVerifier
 from services.chassis.errors import Internal
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.interceptors import RoomInterceptor, RpcMetrics
-from services.chassis.rpc.tls import TlsFiles, tls_files
+from services.chassis.rpc.tls import Tls, tls_of
 from services.chassis.settings import RoomSettings
 
 __all__ = ["MAX_MESSAGE_BYTES", "RpcServer", "methods_of"]
@@ -41,7 +41,7 @@ class RpcServer:
         policy: Roles by full method name.
         verifier: Reads the callers' tokens.
         registry: Where RPCs are counted.
-        tls: Certificate files; None for plain text (loopback, or a mesh that encrypts).
+        tls: Certificates; None for plain text (loopback, or a mesh that encrypts).
         delegates: Methods by worker room that its tokens are taken for.
     """
 
@@ -53,7 +53,7 @@ class RpcServer:
         policy: Policy,
         verifier: TokenVerifier,
         registry: CollectorRegistry,
-        tls: TlsFiles | None = None,
+        tls: Tls | None = None,
         delegates: Delegates | None = None,
     ) -> None:
         self._room = room
@@ -105,7 +105,7 @@ class RpcServer:
                 worker_keys={room: path.read_bytes() for room, path in settings.worker_public_key_files.items()},
             ),
             registry=registry,
-            tls=tls_files(settings),
+            tls=tls_of(settings),
             delegates=delegates,
         )
 

@@ -1,49 +1,81 @@
-"""Certificate files for gRPC."""
+"""Certificates of rooms for gRPC."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from services.chassis.certificates import CertificateFiles, Pems
 from services.chassis.errors import InvalidInput
 from services.chassis.settings import RoomSettings
 
-__all__ = ["TlsFiles", "tls_files"]
+__all__ = ["Tls", "channel_credentials", "tls_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Where a room's certificate, its key and the authorities it trusts lie."""
+class Tls:
+    """What a room shows to the others, and whom it takes for one of them.
 
-    cert: Path
-    key: Path
-    authorities: Path
+    Attributes:
+        files: Its certificate, the key and the authorities; read again when they are replaced.
+        server_name: Name that the certificates of the rooms that it calls are for; empty for that of their address.
+    """
+
+    files: CertificateFiles
+    server_name: str = ""
+
+    @classmethod
+    def of_files(cls, *, authorities: Path, certificate: Path, key: Path, server_name: str = "") -> "Tls":
+        """Return what three files say.
+
+        Raises:
+            InvalidInput: One of them is not what it should be.
+        """
+        files = CertificateFiles("tls", authorities=authorities, certificate=certificate, key=key)
+        return cls(files, server_name)
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that present the certificate and ask callers for theirs."""
-        pair = (self.key.read_bytes(), self.cert.read_bytes())
-        return grpc.ssl_server_credentials(
-            [pair], root_certificates=self.authorities.read_bytes(), require_client_auth=True
-        )
+        """Return credentials that show the certificate of the moment and ask callers for theirs."""
+        shown = self.files.current()
 
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Return credentials that check the server's certificate and present ours."""
-        return grpc.ssl_channel_credentials(
-            root_certificates=self.authorities.read_bytes(),
-            private_key=self.key.read_bytes(),
-            certificate_chain=self.cert.read_bytes(),
-        )
+        def renewed() -> Any:
+            # Asked at each connection, by a thread of the library; None is: as before, which its types do not know.
+            nonlocal shown
+            pems = self.files.current()
+            if pems is shown:
+                return None
+            shown = pems
+            return _configuration(pems)
+
+        return grpc.dynamic_ssl_server_credentials(_configuration(shown), renewed, require_client_authentication=True)
 
 
-def tls_files(settings: RoomSettings) -> TlsFiles | None:
-    """Return the files that the settings name, or None when they name none.
+def channel_credentials(pems: Pems) -> grpc.ChannelCredentials:
+    """Return credentials that check the server's certificate and show ours, if there is one."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=pems.authorities, private_key=pems.key, certificate_chain=pems.certificate
+    )
+
+
+def tls_of(settings: RoomSettings) -> Tls | None:
+    """Return what the settings name, or None when they name no files.
 
     Raises:
-        InvalidInput: Some of the three are named and some are not.
+        InvalidInput: Some of the three files are named and some are not, or one is not what it should be.
     """
-    cert, key, authorities = settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file
-    if cert is None and key is None and authorities is None:
+    authorities, certificate, key = settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file
+    if authorities is None and certificate is None and key is None:
+        if settings.tls_server_name:
+            raise InvalidInput("tls_server_name is for TLS: give tls_cert_file, tls_key_file and tls_ca_file, too.")
         return None
-    if cert is None or key is None or authorities is None:
+    if authorities is None or certificate is None or key is None:
         raise InvalidInput("tls_cert_file, tls_key_file and tls_ca_file go together: give all three or none.")
-    return TlsFiles(cert=cert, key=key, authorities=authorities)
+    return Tls.of_files(authorities=authorities, certificate=certificate, key=key, server_name=settings.tls_server_name)
+
+
+def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    # A room names all three files.
+    assert pems.key is not None
+    assert pems.certificate is not None
+    return grpc.ssl_server_certificate_configuration([(pems.key, pems.certificate)], root_certificates=pems.authorities)

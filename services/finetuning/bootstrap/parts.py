@@ -19,7 +19,7 @@ from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import BaseModel
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.replicas import connect_replicas
-from services.chassis.rpc.tls import tls_files
+from services.chassis.rpc.tls import tls_of
 from services.finetuning.backends import grader_embedder, ingestion, retrieval, serving, tables
 from services.finetuning.backends.delegation import KeyedDelegation
 from services.finetuning.backends.facts import ADAPTER_TOPIC
@@ -113,7 +113,7 @@ class UseCases:
 
 async def open_stores(settings: FinetuningSettings, life: Lifecycle, ring: Callable[[], None]) -> Stores:
     """Open what the room keeps things in; `ring` is called after each transaction that was kept."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     life.on_stop(database.close, name="database")
     await migrate(database, "services.finetuning.migrations")
     log = open_event_log(settings.events_url, compacted=[ADAPTER_TOPIC], access=settings)
@@ -126,7 +126,7 @@ async def open_stores(settings: FinetuningSettings, life: Lifecycle, ring: Calla
 
 def open_rooms(settings: FinetuningSettings, life: Lifecycle) -> Rooms:
     """Connect to the rooms that this one calls."""
-    tls = tls_files(settings)
+    tls = tls_of(settings)
     of_retrieval = (*retrieval.IDEMPOTENT, *grader_embedder.IDEMPOTENT)
     rooms = Rooms(
         ingestion=connect(settings.ingestion_address, idempotent=ingestion.IDEMPOTENT, tls=tls),

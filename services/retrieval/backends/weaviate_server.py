@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,13 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import httpx
+from pydantic import ConfigDict
 from weaviate import WeaviateAsyncClient
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.config import GrpcConfig
-from weaviate.connect.base import ConnectionParams
+from weaviate.connect.base import ConnectionParams, ProtocolParams
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 
+from services.chassis.certificates import CertificateFiles, RenewedContext
 from services.chassis.errors import InvalidInput, Unavailable
+from services.chassis.rpc.renewed import RenewedChannel
 
 __all__ = ["WeaviateServer", "answered", "refusal_of"]
 
@@ -29,7 +31,7 @@ _HTTP_PORT: Final = 8080
 _HTTPS_PORT: Final = 443
 _GRPC_PORT: Final = 50051
 # A server that came back is found again within this time; gRPC's own pause grows to two minutes.
-_MAX_RECONNECT_MS: Final = 2_000
+_CHANNEL_OPTIONS: Final = [("grpc.max_reconnect_backoff_ms", 2_000)]
 # Reasons go to the log: enough to understand, not a whole batch.
 _MAX_REASON: Final = 500
 # What HTTP and gRPC call the same.
@@ -108,58 +110,60 @@ class WeaviateServer:
         """
         # It logs whole objects that were refused: texts of documents. What went wrong is raised anyway.
         logging.getLogger("weaviate-client").disabled = True
-        config = AdditionalConfig(
-            timeout=Timeout(query=self.query_timeout_s, insert=self.write_timeout_s, init=self.query_timeout_s),
-            grpc_config=GrpcConfig(
-                channel_options=[("grpc.max_reconnect_backoff_ms", _MAX_RECONNECT_MS)],
-                credentials=self._grpc_credentials(),
-            ),
-        )
+        files = self._files()
         client = WeaviateAsyncClient(
-            ConnectionParams.from_params(
-                http_host=self.http_host,
-                http_port=self.http_port,
-                http_secure=self.tls,
-                grpc_host=self.grpc_host,
-                grpc_port=self.grpc_port,
-                grpc_secure=self.tls,
-            ),
+            self._places(files),
             auth_client_secret=Auth.api_key(self.key) if self.key else None,
-            additional_config=config,
+            additional_config=AdditionalConfig(
+                timeout=Timeout(query=self.query_timeout_s, insert=self.write_timeout_s, init=self.query_timeout_s),
+                grpc_config=GrpcConfig(channel_options=_CHANNEL_OPTIONS),
+            ),
             # They ask PyPI for the client's newest release.
             skip_init_checks=True,
         )
-        context = self._tls_context()
-        if context is not None:
-            transport = httpx.AsyncHTTPTransport(verify=context)
+        if files is not None:
+            transport = httpx.AsyncHTTPTransport(verify=RenewedContext(files))
             # No setting of the client reaches the authorities and the certificate of REST; if this place moves, calls
             # fail, since the web's authorities vouch for nobody of ours.
             client._connection._make_mounts = lambda _colour: {"https://": transport}  # type: ignore[assignment,method-assign]  # noqa: SLF001
         return client
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if not self.tls or (self.ca_file is None and self.cert_file is None):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.cert_key_file)
-        except OSError as error:
-            raise InvalidInput(
-                "index_ca_file, index_cert_file, index_cert_key_file: these are no certificates with their key.",
-                private=repr(error),
-            ) from error
-        return context
+    def _places(self, files: CertificateFiles | None) -> ConnectionParams:
+        http = ProtocolParams(host=self.http_host, port=self.http_port, secure=self.tls)
+        grpc = ProtocolParams(host=self.grpc_host, port=self.grpc_port, secure=self.tls)
+        return ConnectionParams(http=http, grpc=grpc) if files is None else _Renewed(http=http, grpc=grpc, files=files)
 
-    def _grpc_credentials(self) -> grpc.ChannelCredentials | None:
+    def _files(self) -> CertificateFiles | None:
         if not self.tls or (self.ca_file is None and self.cert_file is None):
             return None
-        key_file = self.cert_key_file or self.cert_file
-        return grpc.ssl_channel_credentials(
-            root_certificates=self.ca_file.read_bytes() if self.ca_file else None,
-            private_key=key_file.read_bytes() if key_file else None,
-            certificate_chain=self.cert_file.read_bytes() if self.cert_file else None,
+        return CertificateFiles(
+            "index",
+            authorities=self.ca_file,
+            certificate=self.cert_file,
+            key=self.cert_key_file or self.cert_file,
         )
+
+
+class _Renewed(ConnectionParams):
+    """Where both are; the client opens its one gRPC channel here, and its own would keep the certificates it began with."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    files: CertificateFiles
+
+    def _grpc_channel(
+        self,
+        proxies: dict[str, str],
+        grpc_msg_size: int | None,
+        is_async: bool,
+        grpc_config: GrpcConfig | None = None,
+    ) -> Any:
+        opened = super()._grpc_channel
+
+        def connect(credentials: grpc.ChannelCredentials) -> Any:
+            config = GrpcConfig(channel_options=_CHANNEL_OPTIONS, credentials=credentials)
+            return opened(proxies, grpc_msg_size, is_async, config)
+
+        return RenewedChannel(self.files, connect=connect)
 
 
 @asynccontextmanager
