@@ -104,8 +104,7 @@ class RetrievalRoom:
 
     async def start(self) -> None:
         """Start the process and wait until it serves."""
-        environment = dict(os.environ) | {f"BRAIN_RETRIEVAL_{key}": value for key, value in self._settings.items()}
-        self.process = self._spawn(environment | {"OMP_NUM_THREADS": "1"})
+        self.process = self._spawn(self.environment)
         self.channel = connect(self.address)
         self.search_stub = search_pb2_grpc.SearchServiceStub(self.channel)
         self.embedding_stub = embedding_pb2_grpc.EmbeddingServiceStub(self.channel)
@@ -115,6 +114,16 @@ class RetrievalRoom:
             if self.process.poll() is not None:
                 raise RuntimeError((self.state_dir / "room.out").read_text(errors="replace")[-4000:])
             await asyncio.sleep(0.1)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the room's processes and commands are started with."""
+        said = {f"BRAIN_RETRIEVAL_{key}": value for key, value in self._settings.items()}
+        return dict(os.environ) | said | {"OMP_NUM_THREADS": "1"}
+
+    def tell_settings(self, settings: Mapping[str, str]) -> None:
+        """Set what the next start is told besides."""
+        self._settings |= settings
 
     def _spawn(self, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with (self.state_dir / "room.out").open("ab") as out:

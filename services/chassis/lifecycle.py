@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -13,6 +13,7 @@ from services.chassis.errors import BrainError, InvalidInput, Unsupported
 __all__ = ["Lifecycle", "run"]
 
 _log = structlog.get_logger()
+_Answer = TypeVar("_Answer")
 # As `settings.load` ends it: another start with the same settings would end the same.
 _BAD_SETTINGS = 2
 
@@ -58,14 +59,18 @@ class Lifecycle:
             loop.add_signal_handler(number, self._ended.set)
         await self._ended.wait()
         _log.info("room_stopping", room=self._room, crashed=self._crash is not None)
+        await self.stop()
+        _log.info("room_stopped", room=self._room)
+        if self._crash is not None:
+            raise SystemExit(1)
+
+    async def stop(self) -> None:
+        """Stop everything, for a process that ends by itself."""
         for name, stop in reversed(self._stops):
             try:
                 await stop()
             except Exception as error:  # noqa: BLE001  the outermost loop: the rest must still be stopped
                 _log.error("stop_failed", stop=name, error=repr(error))
-        _log.info("room_stopped", room=self._room)
-        if self._crash is not None:
-            raise SystemExit(1)
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -86,14 +91,14 @@ class Lifecycle:
                 await task
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main coroutine to its end.
+def run(work: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Run a process's main coroutine to its end; return what it comes to.
 
     Raises:
         SystemExit: It could not start; the log says why. Status 2 for what is set wrongly, 1 for everything else.
     """
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except BrainError as error:
         _log.error("cannot_start", reason=error.message, private=error.private)
         raise SystemExit(_BAD_SETTINGS if isinstance(error, InvalidInput | Unsupported) else 1) from error

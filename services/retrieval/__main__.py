@@ -1,19 +1,8 @@
-"""Start the room: `python -m services.retrieval [all|serve|index]`."""
+"""Start the room, or change its embedder: `python -m services.retrieval [all|serve|index|reembed]`."""
 
-import argparse
+import sys
 
-from services.chassis.lifecycle import run
-from services.chassis.logging import start_logging
-from services.chassis.settings import load
-from services.chassis.telemetry import start_telemetry
-from services.retrieval.bootstrap import ROLES, serve
-from services.retrieval.settings import RetrievalSettings
+from services.retrieval.bootstrap import main
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="services.retrieval", description="The retrieval room.")
-    parser.add_argument("role", nargs="?", default="all", choices=ROLES)
-    role = parser.parse_args().role
-    settings = load(RetrievalSettings)
-    start_logging("retrieval", level=settings.log_level, form=settings.log_format)
-    start_telemetry("retrieval", settings)
-    run(serve(settings, role=role))
+    main(sys.argv[1:])

@@ -156,11 +156,11 @@ class EmbeddingServicer:
         """Return one vector for each text."""
         _check_count("texts", len(request.texts), 1, _MAX_TEXTS)
         _check_texts("texts", request.texts, _MAX_TEXT_CHARACTERS)
-        found = await self._embed.run(list(request.texts), queries=request.queries)
+        model, found = await self._embed.run(list(request.texts), queries=request.queries)
         return embedding_pb2.EmbedResponse(
             vectors=found.vectors.astype("<f4").tobytes(),
             dimension=found.vectors.shape[1],
-            model=self._embed.model,
+            model=model,
             token_count=found.token_count,
         )
 

@@ -7,13 +7,12 @@ import orjson
 import structlog
 from google.protobuf.message import DecodeError
 
-from brain.events.v1.chunks_pb2 import Chunk, ChunkSet
 from brain.events.v1.document_pb2 import DocumentChunked, DocumentEvent
 from services.chassis.errors import BrainError, InvalidInput, NotFound
 from services.chassis.events.log import Envelope
-from services.retrieval.domain import ChunkedVersion, Locator, Piece, indexed_text
-from services.retrieval.domain.words import as_attributes
-from services.retrieval.ports import Register, Texts
+from services.retrieval.domain import ChunkedVersion
+from services.retrieval.domain.words import Attributes, as_attributes
+from services.retrieval.ports import ChunkSets, Register, Texts
 from services.retrieval.usecases import ChangeAccess, ChangeAttributes, IndexVersions, RemoveDocument
 
 __all__ = ["DOCUMENT_TOPIC", "GROUP", "DocumentEvents"]
@@ -28,7 +27,8 @@ class DocumentEvents:
     """Handles document events; each may come late, twice, or again after a crash.
 
     Args:
-        blobs: Chunk sets, stored texts and attributes.
+        blobs: Attributes.
+        chunks: What versions were cut into.
         index_versions: Makes versions searchable.
         remove: Removes documents.
         change_access: Applies access lists.
@@ -40,6 +40,7 @@ class DocumentEvents:
         self,
         *,
         blobs: Texts,
+        chunks: ChunkSets,
         index_versions: IndexVersions,
         remove: RemoveDocument,
         change_access: ChangeAccess,
@@ -47,6 +48,7 @@ class DocumentEvents:
         register: Register,
     ) -> None:
         self._blobs = blobs
+        self._chunks = chunks
         self._index_versions = index_versions
         self._remove = remove
         self._change_access = change_access
@@ -85,9 +87,9 @@ class DocumentEvents:
                     )
                 case "attributes_changed":
                     told = event.attributes_changed
-                    attributes = _json(await self._blob(told.attributes_blob_key), "attributes")
+                    attributes = await self._attributes(told.attributes_blob_key)
                     await self._change_attributes.run(
-                        envelope.tenant, told.document_id, as_attributes(attributes), told.attributes_revision
+                        envelope.tenant, told.document_id, attributes, told.attributes_revision
                     )
                 case _:
                     # A fact of a newer publisher, about something this room does not keep.
@@ -105,39 +107,37 @@ class DocumentEvents:
             await self._register.reject(envelope.tenant, chunked.document_id, chunked.version, error.message)
 
     async def _version(self, tenant: str, chunked: DocumentChunked) -> ChunkedVersion:
-        chunks = ChunkSet()
-        try:
-            chunks.ParseFromString(await self._blob(chunked.chunks_blob_key))
-        except DecodeError as error:
-            raise InvalidInput("The chunks of the document cannot be read.", private=repr(error)) from error
-        if len(chunks.chunks) != chunked.chunk_count or not chunks.chunks:
+        content = await self._chunks.read(chunked.chunks_blob_key, text_key=chunked.text_blob_key)
+        if len(content.pieces) != chunked.chunk_count or not content.pieces:
             raise InvalidInput(
-                f"The document has {len(chunks.chunks)} chunks where {chunked.chunk_count} were announced; "
+                f"The document has {len(content.pieces)} chunks where {chunked.chunk_count} were announced; "
                 "at least one is needed."
             )
-        text = ""
-        if any(_is_window(chunk) for chunk in chunks.chunks):
-            text = (await self._blob(chunked.text_blob_key)).decode()
         return ChunkedVersion(
             tenant=tenant,
             document_id=chunked.document_id,
             collection_id=chunked.collection_id,
             version=chunked.version,
             file_id=chunked.file_id,
-            filename=chunks.filename,
-            title=chunks.title,
+            filename=content.filename,
+            title=content.title,
             text_blob_key=chunked.text_blob_key,
-            attributes=as_attributes(_json(chunks.attributes_json.encode() or b"{}", "attributes")),
+            chunks_blob_key=chunked.chunks_blob_key,
+            attributes=content.attributes,
             principals=tuple(chunked.principals),
             access_revision=chunked.access_revision,
-            pieces=tuple(_piece(chunk, chunks.title, text) for chunk in chunks.chunks),
+            pieces=content.pieces,
         )
 
-    async def _blob(self, key: str) -> bytes:
+    async def _attributes(self, key: str) -> Attributes:
         try:
-            return await self._blobs.get(key)
+            data = await self._blobs.get(key)
         except NotFound as error:
             raise InvalidInput("What the event points to is not in the blob store.", private=key) from error
+        try:
+            return as_attributes(orjson.loads(data))
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput("The attributes of the document are not JSON.", private=repr(error)) from error
 
 
 def _event(envelope: Envelope) -> DocumentEvent:
@@ -147,34 +147,3 @@ def _event(envelope: Envelope) -> DocumentEvent:
     except DecodeError as error:
         raise InvalidInput("The event cannot be read.", private=repr(error)) from error
     return event
-
-
-def _json(data: bytes, what: str) -> object:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"The {what} of the document are not JSON.", private=repr(error)) from error
-
-
-def _is_window(chunk: Chunk) -> bool:
-    """Return whether a longer passage than the chunk is handed out."""
-    return chunk.passage_end > chunk.passage_start and (chunk.passage_start, chunk.passage_end) != (
-        chunk.start,
-        chunk.end,
-    )
-
-
-def _piece(chunk: Chunk, title: str, text: str) -> Piece:
-    locator = Locator(
-        chunk.locator.page_first, chunk.locator.page_last, tuple(chunk.locator.heading_path), chunk.locator.part
-    )
-    wide = _is_window(chunk)
-    start, end = (chunk.passage_start, chunk.passage_end) if wide else (chunk.start, chunk.end)
-    return Piece(
-        index=chunk.index,
-        indexed=indexed_text(title, locator.heading_path, chunk.text),
-        text=text[start:end] if wide else chunk.text,
-        start=start,
-        end=end,
-        locator=locator,
-    )

@@ -46,6 +46,17 @@ class Metrics:
         self.versions = Counter(
             "brain_index_versions", "Document versions by what became of them.", ["outcome"], registry=registry
         )
+        self.reembedded = Counter(
+            "brain_reembedding_documents",
+            "Documents that an index on its way was brought up to, by what it took.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.reembedding_pending = Gauge(
+            "brain_reembedding_pending_documents",
+            "Documents that the index on its way does not hold as they are now.",
+            registry=registry,
+        )
         self.lag = Gauge("brain_index_lag_records", "Document events not yet indexed.", registry=registry)
         self.dead_letters = Counter(
             "brain_dead_letter_records", "Events that can never be handled.", ["topic"], registry=registry

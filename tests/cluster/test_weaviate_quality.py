@@ -25,6 +25,7 @@ from services.retrieval.settings import RetrievalSettings
 from services.retrieval.telemetry import Metrics
 from services.retrieval.usecases import IndexVersions, Search
 from tests.cluster_servers import ClusterServers
+from tests.live_index import live_indexes
 from tests.weaviate_index import opened_weaviate
 
 READER = Reader("acme", ("group:everyone",))
@@ -39,7 +40,7 @@ class Remembering:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._known: dict[tuple[bool, str], NDArray[np.float32]] = {}
-        self.model, self.dimension = embedder.model, embedder.dimension
+        self.model, self.dimension, self.digest = embedder.model, embedder.dimension, embedder.digest
 
     async def embed(self, texts: Sequence[str], *, queries: bool) -> Embedding:
         new = [text for text in dict.fromkeys(texts) if (queries, text) not in self._known]
@@ -71,6 +72,7 @@ def versions(collection: Collection) -> list[ChunkedVersion]:
             filename=document.filename,
             title=document.title,
             text_blob_key="",
+            chunks_blob_key="",
             attributes={},
             principals=tuple(document.principals),
             access_revision=1,
@@ -96,17 +98,16 @@ async def quality(collection: Collection, index: Index, embedder: Embedder, fold
     await migrate(database, "services.retrieval.migrations")
     register = SqlRegister(database, relay=OutboxRelay(database=database, table=outbox, log=log))
     metrics, analyser, settings = Metrics(CollectorRegistry()), Analyser(), RetrievalSettings()
+    indexes = await live_indexes(database, index, embedder)
     indexing = IndexVersions(
-        index=index,
-        embedder=embedder,
+        indexes=indexes,
         register=register,
         analyser=analyser,
         metrics=metrics,
         batch_chunks=settings.index_batch_chunks,
     )
     search = Search(
-        index=index,
-        embedder=embedder,
+        indexes=indexes,
         register=register,
         analyser=analyser,
         rerankers={},

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +14,11 @@ import pytest_asyncio
 from services.chassis.errors import Conflict
 from services.retrieval.backends import lancedb as lancedb_backend
 from services.retrieval.backends.lancedb import LanceIndex
-from services.retrieval.domain import ChunkRow, Locator, Scope, attribute_terms, chunk_id, parse_filter
+from services.retrieval.domain import Locator, Scope, attribute_terms, parse_filter
 from services.retrieval.ports import Index
+from tests.index_rows import DIMENSION, row, scope, vector
 from tests.weaviate_index import opened_weaviate
 
-DIMENSION = 8
 BACKENDS = ("lancedb", pytest.param("weaviate", marks=pytest.mark.cluster))
 
 
@@ -41,43 +40,6 @@ async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     else:
         async with opened_weaviate(request.getfixturevalue("cluster"), dimension=DIMENSION, ann_rows=1_000) as shared:
             yield shared
-
-
-def vector(*parts: float) -> Any:
-    made = np.zeros(DIMENSION, np.float32)
-    made[: len(parts)] = parts
-    return made / np.linalg.norm(made)
-
-
-def row(document: str, text: str, near: Any, **about: Any) -> ChunkRow:
-    given: dict[str, Any] = {
-        "tenant": "acme",
-        "collection_id": "vs_1",
-        "version": 1,
-        "live": True,
-        "principals": ("group:everyone",),
-        "access_revision": 1,
-        "attributes": {},
-        "at": 0,
-    } | about
-    attributes, at = given.pop("attributes"), given.pop("at")
-    return ChunkRow(
-        chunk_id=chunk_id(given["tenant"], document, given["version"], at),
-        document_id=document,
-        attribute_terms=attribute_terms(attributes),
-        text=text,
-        start=3,
-        end=3 + len(text),
-        locator=Locator(2, 3, ("One", "Two"), "Sheet"),
-        search_text=text,
-        vector=near,
-        **given,
-    )
-
-
-def scope(**about: Any) -> Scope:
-    given: dict[str, Any] = {"tenant": "acme", "collection_ids": ("vs_1",), "principals": ("group:everyone",)}
-    return Scope(**(given | about))
 
 
 async def both(index: Index, where: Scope, limit: int = 10) -> Sequence[set[str]]:

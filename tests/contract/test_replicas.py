@@ -35,6 +35,7 @@ from services.retrieval.backends.register import SqlRegister
 from services.retrieval.backends.tables import outbox as retrieval_outbox
 from services.retrieval.domain import ChunkedVersion
 from tests.fresh_databases import make_tables
+from tests.live_index import enter_live_index
 
 # Enough for two that race to meet in different places.
 ROUNDS = 12
@@ -311,17 +312,20 @@ async def test_replicas_that_index_the_same_documents_do_not_block_each_other(
     replicas: list[Database], tmp_path: Path
 ) -> None:
     await migrate(replicas[0], "services.retrieval.migrations")
+    await enter_live_index(replicas[0], "chunks")
     log = open_event_log(f"sqlite:///{tmp_path}/events.db")
     registers = [SqlRegister(one, relay=OutboxRelay(database=one, table=retrieval_outbox, log=log)) for one in replicas]
 
     def chunked(number: int, version: int) -> ChunkedVersion:
         return ChunkedVersion(
-            "acme", f"doc_{number:02}", "vs_1", version, "file-1", "soup.txt", "", "text", {}, (), version, ()
+            "acme", f"doc_{number:02}", "vs_1", version, "file-1", "soup.txt", "", "text", "chunks", {}, (), version, ()
         )
 
     for version in range(1, ROUNDS + 1):
         some = [chunked(number, version) for number in range(20)]
-        first, second = await asyncio.gather(registers[0].activate(some), registers[1].activate(some[::-1]))
+        first, second = await asyncio.gather(
+            registers[0].activate(some, index="chunks"), registers[1].activate(some[::-1], index="chunks")
+        )
         # Each is flipped and told of once.
         assert len(first) + len(second) == len(first | second) == 20
     states = await registers[0].look_up("acme", [f"doc_{number:02}" for number in range(20)])

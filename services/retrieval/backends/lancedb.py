@@ -1,4 +1,4 @@
-"""The index in LanceDB: one folder, one writer."""
+"""An index in LanceDB: one table of a folder."""
 
 import asyncio
 import time
@@ -13,13 +13,14 @@ import pyarrow as pa
 from lancedb.index import FTS, IvfFlat
 from numpy.typing import NDArray
 
-from services.chassis.errors import Conflict, Unavailable
+from services.chassis.errors import Conflict, NotFound, Unavailable
 from services.retrieval.backends.lancedb_rows import HIT_COLUMNS, hits_of, quoted, schema, table_of, where
 from services.retrieval.domain import ChunkRow, Hit, Scope
 
-__all__ = ["LanceIndex"]
+__all__ = ["TABLE", "LanceIndex"]
 
-_TABLE: Final = "chunks"
+# Name of an installation's first table.
+TABLE: Final = "chunks"
 # Rows that a search reads besides the search structures before they are folded in.
 _MAX_LOOSE_ROWS: Final = 2_000
 # Or at the latest so long after they were written.
@@ -37,10 +38,12 @@ class LanceIndex:
         folder: Where the files lie.
         dimension: Components of a vector.
         ann_rows: Rows above which a vector index is kept.
+        table: Name of the table.
     """
 
-    def __init__(self, folder: str, *, dimension: int, ann_rows: int) -> None:
+    def __init__(self, folder: str, *, dimension: int, ann_rows: int, table: str = TABLE) -> None:
         self._folder = folder
+        self._name = table
         self._dimension = dimension
         self._ann_rows = ann_rows
         self._database: Any = None
@@ -51,18 +54,27 @@ class LanceIndex:
         # When the states before the last folding may go; the first time at once, for those that an earlier run left.
         self._sweep_at: float | None = 0.0
 
-    async def open(self) -> None:
-        """Open the table; it is made when there is none.
+    async def open(self, *, create: bool = True) -> None:
+        """Open the table.
+
+        Args:
+            create: Whether it is made when there is none.
 
         Raises:
+            NotFound: There is none, and it is not to be made.
             Conflict: The folder holds something else.
             Unavailable: The folder cannot be used.
         """
         with _translated():
             # Consistent at once: another process may be the writer.
             self._database = await lancedb.connect_async(self._folder, read_consistency_interval=timedelta(0))
+            if not create and not await self._is_there():
+                self._database.close()
+                raise NotFound(f"There is no index {self._name}.")
             try:
-                self._table = await self._database.create_table(_TABLE, schema=schema(self._dimension), exist_ok=True)
+                self._table = await self._database.create_table(
+                    self._name, schema=schema(self._dimension), exist_ok=True
+                )
             except ValueError as error:
                 raise Conflict(
                     f"index_url: {self._folder} holds vectors of another model or rows of another release; "
@@ -84,9 +96,20 @@ class LanceIndex:
 
     async def close(self) -> None:
         """Let go of the files."""
-        if self._database is not None:
+        if self._table is not None:
             self._table.close()
             self._database.close()
+
+    async def drop(self) -> None:
+        """Remove the table with its files."""
+        with _translated():
+            if await self._is_there():
+                await self._database.drop_table(self._name)
+            if await self._is_there():
+                raise Unavailable("The index is still there.", private=self._name, retry_after_s=1.0)
+
+    async def _is_there(self) -> bool:
+        return self._name in (await self._database.list_tables()).tables
 
     async def dense(self, scope: Scope, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         """Return the nearest chunks."""

@@ -23,6 +23,11 @@ class OnnxEmbedder:
     def __init__(self, worker: OnnxWorker) -> None:
         self._worker = worker
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model's files and of how much of a text they read."""
+        return self._worker.digest
+
     async def embed(self, texts: Sequence[str], *, queries: bool) -> Embedding:
         """Return one unit vector for each text."""
         outputs = await self._worker.run(texts, lane=Lane.QUERY if queries else Lane.PASSAGE)

@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+import hashlib
+import json
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -85,7 +87,13 @@ class OnnxWorker:
         self._stopped = False
         self._session: Any = None
         self._tokenizer: Any = None
+        self._digest = ""
         self._thread = threading.Thread(target=self._loop, name="embedder", daemon=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the model's files and of how much of a text they read; known once it has started."""
+        return self._digest
 
     async def start(self) -> None:
         """Load the model and begin.
@@ -141,15 +149,17 @@ class OnnxWorker:
         options.inter_op_num_threads = 1
         # The arena keeps the largest batch's memory for ever.
         options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            str(Path(model.origin).parent / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        weights = Path(model.origin).parent / "model.onnx"
+        vocabulary = Path(words.origin).parent / "model" / "tokenizer.json"
+        self._session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
         # Loading leaves 60 MB of scratch memory with the allocator; glibc gives it back when asked.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
-        self._tokenizer = Tokenizer.from_file(str(Path(words.origin).parent / "model" / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(vocabulary))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
+        digests = [_file_digest(path) for path in (weights, vocabulary)]
+        self._digest = hashlib.sha256(json.dumps([MODEL, MAX_TOKENS, *digests]).encode()).hexdigest()
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         # One by one: the batch call would take every core.
@@ -221,6 +231,11 @@ class OnnxWorker:
 
     def _refuse(self, job: _Job, error: Exception) -> None:
         _tell(job, _fail, error)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,21 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, delete, or_, select, update
+from sqlalchemy import Row, Select, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from brain.events.v1.index_pb2 import DocumentRemoved, IndexEvent, VersionIndexed, VersionRejected
 from services.chassis.database import Database, upsert
 from services.chassis.events.log import new_envelope
 from services.chassis.events.outbox import Outbox, OutboxRelay
-from services.retrieval.backends.tables import documents, outbox, versions
-from services.retrieval.domain import ChunkedVersion, DocumentState, VersionState
+from services.retrieval.backends.document_rows import document_states, state_of, version_of
+from services.retrieval.backends.tables import documents, index_documents, indexes, outbox, versions
+from services.retrieval.domain import ChunkedVersion, DocumentState, IndexMoved, IndexState, VersionState
 
 __all__ = ["INDEX_TOPIC", "SqlRegister"]
 
 INDEX_TOPIC: Final = "brain.index.v1"
 # Parameters that every database takes in one statement.
 _SLICE: Final = 500
+_LIVE: Final = select(indexes.c.name).where(indexes.c.state == IndexState.LIVE)
 
 
 class SqlRegister:
@@ -33,29 +35,23 @@ class SqlRegister:
         self._relay = relay
         self._outbox = Outbox(outbox)
 
-    async def look_up(self, tenant: str, document_ids: Sequence[str]) -> dict[str, DocumentState]:
-        """Return what is known of the documents."""
+    async def look_up(
+        self, tenant: str, document_ids: Sequence[str], *, index: str | None = None
+    ) -> dict[str, DocumentState]:
+        """Return what is known of the documents, if `index` is live or None."""
         found: dict[str, DocumentState] = {}
-        join = documents.outerjoin(
-            versions,
-            and_(
-                versions.c.tenant == documents.c.tenant,
-                versions.c.document_id == documents.c.document_id,
-                versions.c.version == documents.c.active_version,
-            ),
-        )
-        columns = [versions.c[name].label(f"version_{name}") for name in versions.c.keys()]  # noqa: SIM118
+        # One snapshot: what is said of the documents holds together with which index is live.
         async with self._database.connect() as connection:
+            if index is not None:
+                await _check_live(connection, index, _LIVE)
             for first in range(0, len(document_ids), _SLICE):
                 rows = await connection.execute(
-                    select(documents, *columns)
-                    .select_from(join)
-                    .where(
+                    document_states().where(
                         documents.c.tenant == tenant,
                         documents.c.document_id.in_(document_ids[first : first + _SLICE]),
                     )
                 )
-                found.update({row.document_id: _state(row) for row in rows})
+                found.update({row.document_id: state_of(row) for row in rows})
         return found
 
     async def versions(self, tenant: str, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], VersionState]:
@@ -65,12 +61,14 @@ class SqlRegister:
         wanted = or_(*(and_(versions.c.document_id == one, versions.c.version == two) for one, two in pairs))
         async with self._database.connect() as connection:
             rows = await connection.execute(select(versions).where(versions.c.tenant == tenant, wanted))
-            return {(row.document_id, row.version): _version(row, "") for row in rows}
+            return {(row.document_id, row.version): version_of(row) for row in rows}
 
-    async def activate(self, chunked: Sequence[ChunkedVersion]) -> set[tuple[str, str]]:
+    async def activate(self, chunked: Sequence[ChunkedVersion], *, index: str) -> set[tuple[str, str]]:
         """Flip and announce in one transaction."""
         flipped: set[tuple[str, str]] = set()
         async with self._database.begin() as connection:
+            # Whoever makes another index live waits until this transaction is over, or this one sees what it did.
+            await _check_live(connection, index, _LIVE.with_for_update(read=True))
             # In one order: two who flip the same documents wait for each other and do not block each other. Versions of one
             # document stay in theirs.
             for version in sorted(chunked, key=lambda one: (one.tenant, one.document_id)):
@@ -148,6 +146,11 @@ class SqlRegister:
             await connection.execute(
                 delete(versions).where(versions.c.tenant == tenant, versions.c.document_id == document_id)
             )
+            await connection.execute(
+                delete(index_documents).where(
+                    index_documents.c.tenant == tenant, index_documents.c.document_id == document_id
+                )
+            )
             await self._set(
                 connection,
                 tenant,
@@ -187,6 +190,7 @@ class SqlRegister:
             "filename": version.filename,
             "title": version.title,
             "text_blob_key": version.text_blob_key,
+            "chunks_blob_key": version.chunks_blob_key,
             "chunk_count": len(version.pieces),
         }
         await connection.execute(
@@ -201,29 +205,6 @@ class SqlRegister:
         await self._outbox.add(connection, INDEX_TOPIC, envelope)
 
 
-def _version(row: Row[Any], prefix: str) -> VersionState:
-    held = row._mapping  # noqa: SLF001  SQLAlchemy's public view of a row as a mapping
-    return VersionState(
-        document_id=held[f"{prefix}document_id"],
-        version=held[f"{prefix}version"],
-        file_id=held[f"{prefix}file_id"],
-        filename=held[f"{prefix}filename"],
-        title=held[f"{prefix}title"],
-        text_blob_key=held[f"{prefix}text_blob_key"],
-        chunk_count=held[f"{prefix}chunk_count"],
-    )
-
-
-def _state(row: Row[Any]) -> DocumentState:
-    return DocumentState(
-        document_id=row.document_id,
-        collection_id=row.collection_id,
-        active_version=row.active_version,
-        principals=tuple(row.principals),
-        access_revision=row.access_revision,
-        attributes=row.attributes,
-        attributes_revision=row.attributes_revision,
-        withheld=row.withheld,
-        removed=row.removed,
-        active=None if row.version_version is None else _version(row, "version_"),
-    )
+async def _check_live(connection: AsyncConnection, index: str, query: Select[Any]) -> None:
+    if (live := await connection.scalar(query)) != index:
+        raise IndexMoved(f"{live or 'another index'} is live, not {index}")

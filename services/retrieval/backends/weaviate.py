@@ -20,7 +20,7 @@ from weaviate.classes.query import FilterReturn, MetadataQuery
 from weaviate.collections import CollectionAsync
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateQueryError
 
-from services.chassis.errors import Conflict, InvalidInput, Unavailable
+from services.chassis.errors import Conflict, InvalidInput, NotFound, Unavailable
 from services.retrieval.backends.weaviate_rows import (
     HIT_PROPERTIES,
     SLOTS,
@@ -98,10 +98,14 @@ class WeaviateIndex:
         self._client = server.client()
         self._collection: Collection
 
-    async def open(self) -> None:
-        """Connect and open the collection; it is made when there is none.
+    async def open(self, *, create: bool = True) -> None:
+        """Connect and open the collection.
+
+        Args:
+            create: Whether it is made when there is none.
 
         Raises:
+            NotFound: There is none, and it is not to be made.
             InvalidInput: The server does not take the key.
             Conflict: The collection holds something else.
             Unavailable: The server is away.
@@ -109,10 +113,12 @@ class WeaviateIndex:
         try:
             async with answered(self._server.query_timeout_s):
                 await self._client.connect()
-                if not await self._client.collections.exists(self._name):
+                there = await self._client.collections.exists(self._name)
+                if create and not there:
                     await self._make()
+                    there = True
                 collection = self._client.collections.use(self._name)
-                about = (await collection.config.get()).description
+                about = (await collection.config.get()).description if there else None
                 if about == self._about():
                     # REST has answered: does gRPC?
                     await collection.tenants.get_by_names([tenant_name("")])
@@ -127,6 +133,9 @@ class WeaviateIndex:
                 private=error.private,
                 retry_after_s=error.retry_after_s,
             ) from error
+        if not there:
+            await self.close()
+            raise NotFound(f"There is no index {self._name}.")
         if about != self._about():
             await self.close()
             raise Conflict(
@@ -169,6 +178,14 @@ class WeaviateIndex:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._client.close()
+
+    async def drop(self) -> None:
+        """Remove the collection with all its tenants."""
+        async with answered(self._server.write_timeout_s):
+            await self._client.collections.delete(self._name)
+            there = await self._client.collections.exists(self._name)
+        if there:
+            raise Unavailable("The index is still there.", private=self._name, retry_after_s=1.0)
 
     async def dense(self, scope: Scope, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
         """Return the nearest chunks."""

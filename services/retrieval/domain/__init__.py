@@ -11,8 +11,18 @@ from services.retrieval.domain.filters import (
     parse_filter,
 )
 from services.retrieval.domain.fusion import diversify, join_rankings
+from services.retrieval.domain.indexes import (
+    PROBES,
+    IndexMoved,
+    IndexRecord,
+    IndexState,
+    PendingDocument,
+    Unembeddable,
+    alike,
+)
 from services.retrieval.domain.words import (
     Candidate,
+    ChunkContent,
     ChunkedVersion,
     ChunkRow,
     DocumentState,
@@ -35,8 +45,10 @@ from services.retrieval.domain.words import (
 )
 
 __all__ = [
+    "PROBES",
     "Analyser",
     "Candidate",
+    "ChunkContent",
     "ChunkRow",
     "ChunkedVersion",
     "Comparison",
@@ -46,9 +58,13 @@ __all__ = [
     "Filter",
     "Fusion",
     "Hit",
+    "IndexMoved",
+    "IndexRecord",
+    "IndexState",
     "Locator",
     "Outcome",
     "Passage",
+    "PendingDocument",
     "Piece",
     "Reader",
     "ResolvedSpan",
@@ -56,7 +72,9 @@ __all__ = [
     "ScoreParts",
     "SearchSpec",
     "Span",
+    "Unembeddable",
     "VersionState",
+    "alike",
     "attribute_term",
     "attribute_terms",
     "chunk_id",

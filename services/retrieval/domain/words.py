@@ -115,6 +115,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkContent:
+    """What the chunk blob of a version holds."""
+
+    filename: str
+    title: str
+    attributes: Attributes
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkedVersion:
     """A document version that is to be indexed and made the active one."""
 
@@ -126,6 +136,7 @@ class ChunkedVersion:
     filename: str
     title: str
     text_blob_key: str
+    chunks_blob_key: str
     attributes: Attributes
     principals: tuple[str, ...]
     access_revision: int
@@ -203,6 +214,7 @@ class VersionState:
     filename: str
     title: str
     text_blob_key: str
+    chunks_blob_key: str
     chunk_count: int
 
 

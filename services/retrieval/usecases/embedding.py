@@ -2,35 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.retrieval.ports import Embedder, Embedding, Reranker
+from services.retrieval.ports import Embedding, Reranker
 from services.retrieval.telemetry import Metrics
 from services.retrieval.usecases.searching import choose_ranker
+from services.retrieval.usecases.serving import LiveIndexes
 
 __all__ = ["EmbedTexts", "RankTexts"]
 
 
 class EmbedTexts:
-    """Turns texts into vectors.
+    """Turns texts into vectors like those of the live index.
 
     Args:
-        embedder: The model.
+        indexes: Know its embedder.
         metrics: Where texts are counted.
     """
 
-    def __init__(self, *, embedder: Embedder, metrics: Metrics) -> None:
-        self._embedder = embedder
+    def __init__(self, *, indexes: LiveIndexes, metrics: Metrics) -> None:
+        self._indexes = indexes
         self._metrics = metrics
 
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return self._embedder.model
-
-    async def run(self, texts: Sequence[str], *, queries: bool) -> Embedding:
-        """Return one unit vector for each text, in order."""
-        embedding = await self._embedder.embed(texts, queries=queries)
+    async def run(self, texts: Sequence[str], *, queries: bool) -> tuple[str, Embedding]:
+        """Return the model's name and one unit vector for each text, in order."""
+        embedder = (await self._indexes.refreshed()).embedder
+        embedding = await embedder.embed(texts, queries=queries)
         self._metrics.embedded.labels(kind="query" if queries else "passage").inc(len(texts))
-        return embedding
+        return embedder.model, embedding
 
 
 class RankTexts:

@@ -17,8 +17,9 @@ from services.retrieval.domain import (
     ScoreParts,
     SearchSpec,
 )
-from services.retrieval.ports import Embedder, Index, Register
+from services.retrieval.ports import Register
 from services.retrieval.usecases.searching import Ranked, Search, as_passage
+from services.retrieval.usecases.serving import LiveIndexes, Served
 
 __all__ = ["ExplainDocument"]
 
@@ -32,43 +33,42 @@ class ExplainDocument:
 
     Args:
         search: The search that is explained.
-        index: Chunks.
-        embedder: Turns queries into vectors.
+        indexes: Chunks, and what turns queries into vectors like theirs.
         register: What is known of documents.
         analyser: Tells which words a document lacks.
     """
 
-    def __init__(
-        self, *, search: Search, index: Index, embedder: Embedder, register: Register, analyser: Analyser
-    ) -> None:
+    def __init__(self, *, search: Search, indexes: LiveIndexes, register: Register, analyser: Analyser) -> None:
         self._search = search
-        self._index = index
-        self._embedder = embedder
+        self._indexes = indexes
         self._register = register
         self._analyser = analyser
 
     async def run(self, reader: Reader, spec: SearchSpec, document_id: str) -> Explanation:
         """Return the outcome. Of a document that the reader may not read it is that of one that is not there."""
+        return await self._indexes.on_live(lambda served: self._on(served, reader, spec, document_id))
+
+    async def _on(self, served: Served, reader: Reader, spec: SearchSpec, document_id: str) -> Explanation:
         state = (await self._register.look_up(reader.tenant, [document_id])).get(document_id)
         if state is None or not state.is_searchable or not reader.may_read(state.principals):
             return Explanation(Outcome.NOT_INDEXED)
         version = state.active_version
-        missing = await self._missing_terms(reader, spec, state)
+        missing = await self._missing_terms(served, reader, spec, state)
         known = Explanation(Outcome.NO_MATCH, missing_terms=missing, active_version=version)
         if state.collection_id not in spec.collection_ids:
             return replace(known, outcome=Outcome.OTHER_COLLECTION)
         if spec.filter is not None and not spec.filter.matches(state.attributes):
-            return replace(known, outcome=Outcome.FILTERED_OUT, best=await self._nearest(reader, spec, state))
-        passages = await self._search.run(reader, spec)
+            return replace(known, outcome=Outcome.FILTERED_OUT, best=await self._nearest(served, reader, spec, state))
+        passages = await self._search.on(served, reader, spec)
         known = replace(known, cutoff_score=passages[-1].score if passages else 0.0)
         for rank, passage in enumerate(passages, 1):
             if passage.document_id == document_id:
                 return replace(known, outcome=Outcome.FOUND, rank=rank, best=passage)
-        ranked = await self._search.rank(reader, spec, depth=max(_DEPTH, spec.top_k * _DEEPER))
-        return await self._left_out(reader, spec, state, ranked, known)
+        ranked = await self._search.rank(served, reader, spec, depth=max(_DEPTH, spec.top_k * _DEEPER))
+        return await self._left_out(served, reader, spec, state, ranked, known)
 
     async def _left_out(
-        self, reader: Reader, spec: SearchSpec, state: DocumentState, ranked: Ranked, known: Explanation
+        self, served: Served, reader: Reader, spec: SearchSpec, state: DocumentState, ranked: Ranked, known: Explanation
     ) -> Explanation:
         for rank, candidate in enumerate(ranked.candidates, 1):
             if candidate.hit.document_id == state.document_id:
@@ -79,18 +79,20 @@ class ExplainDocument:
                     rank=rank,
                     best=as_passage(candidate, ranked.states),
                 )
-        return replace(known, best=await self._nearest(reader, spec, state))
+        return replace(known, best=await self._nearest(served, reader, spec, state))
 
-    async def _missing_terms(self, reader: Reader, spec: SearchSpec, state: DocumentState) -> tuple[str, ...]:
-        held = await self._index.tokens(reader.tenant, state.document_id, state.active_version)
+    async def _missing_terms(
+        self, served: Served, reader: Reader, spec: SearchSpec, state: DocumentState
+    ) -> tuple[str, ...]:
+        held = await served.index.tokens(reader.tenant, state.document_id, state.active_version)
         words: dict[str, frozenset[str]] = {}
         for query in spec.queries:
             words.update(self._analyser.words(query))
         return tuple(word for word, tokens in words.items() if held.isdisjoint(tokens))
 
-    async def _nearest(self, reader: Reader, spec: SearchSpec, state: DocumentState) -> Passage | None:
+    async def _nearest(self, served: Served, reader: Reader, spec: SearchSpec, state: DocumentState) -> Passage | None:
         """Return the document's passage nearest to any of the queries, whatever its place."""
-        vectors = (await self._embedder.embed(spec.queries, queries=True)).vectors
+        vectors = (await served.embedder.embed(spec.queries, queries=True)).vectors
         scope = Scope(
             tenant=reader.tenant,
             collection_ids=(state.collection_id,),
@@ -99,7 +101,7 @@ class ExplainDocument:
         )
         best: Candidate | None = None
         for at, vector in enumerate(vectors):
-            for hit in await self._index.dense(scope, vector, limit=10):
+            for hit in await served.index.dense(scope, vector, limit=10):
                 similarity = float(np.dot(vector, hit.vector))
                 if hit.version == state.active_version and (best is None or similarity > best.similarity):
                     parts = ScoreParts(dense=similarity, query_index=at)

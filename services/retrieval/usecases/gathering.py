@@ -42,8 +42,14 @@ class Gather:
         condition: Filter | None,
         ask: Callable[[int], Awaitable[list[Hit]]],
         depth: int,
+        *,
+        index: str,
     ) -> Admitted:
-        """Return up to `depth` admitted hits of the ranking that `ask(limit)` gives."""
+        """Return up to `depth` admitted hits of the ranking that `ask(limit)` gives.
+
+        Raises:
+            IndexMoved: `index`, which is asked, is not live any more.
+        """
         limit = depth
         admitted = Admitted((), {})
         for attempt in range(_MAX_ROUNDS):
@@ -51,7 +57,8 @@ class Gather:
                 self._metrics.refills.inc()
             hits = await ask(limit)
             # After the index: a version that was flipped since then is seen as stale, and asked for again.
-            states = await self._register.look_up(reader.tenant, list(dict.fromkeys(hit.document_id for hit in hits)))
+            found = list(dict.fromkeys(hit.document_id for hit in hits))
+            states = await self._register.look_up(reader.tenant, found, index=index)
             kept = [
                 hit for hit in hits if self._admits(reader, collection_ids, condition, hit, states.get(hit.document_id))
             ]

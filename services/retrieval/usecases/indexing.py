@@ -4,15 +4,17 @@ Order for a version: write the chunks, count them, flip (one row, with the annou
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from services.chassis.errors import Unavailable
 from services.chassis.telemetry import tracer
-from services.retrieval.domain import Analyser, ChunkedVersion, ChunkRow, DocumentState, attribute_terms, chunk_id
-from services.retrieval.ports import Embedder, Index, Register
+from services.retrieval.domain import Analyser, ChunkedVersion, DocumentState, attribute_terms
+from services.retrieval.ports import Index, IndexTable, Register
 from services.retrieval.telemetry import Metrics
+from services.retrieval.usecases.rows import Place, embedded, places_of, rows_of
+from services.retrieval.usecases.serving import LiveIndexes, Served
 
 __all__ = ["ChangeAccess", "ChangeAttributes", "IndexVersions", "RemoveDocument"]
 
@@ -20,21 +22,11 @@ _log = structlog.get_logger()
 _tracer = tracer("brain.retrieval")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A chunk that is to be written: of which version, and with what is known of its document."""
-
-    version: ChunkedVersion
-    state: DocumentState
-    at: int
-
-
 class IndexVersions:
     """Makes versions searchable, several documents in one go.
 
     Args:
-        index: Where the chunks go.
-        embedder: Turns them into vectors.
+        indexes: Where the chunks go, and what turns them into vectors.
         register: Table of active versions.
         analyser: Writes their search text.
         metrics: Where the work is counted.
@@ -44,15 +36,13 @@ class IndexVersions:
     def __init__(
         self,
         *,
-        index: Index,
-        embedder: Embedder,
+        indexes: LiveIndexes,
         register: Register,
         analyser: Analyser,
         metrics: Metrics,
         batch_chunks: int,
     ) -> None:
-        self._index = index
-        self._embedder = embedder
+        self._indexes = indexes
         self._register = register
         self._analyser = analyser
         self._metrics = metrics
@@ -66,9 +56,11 @@ class IndexVersions:
         """
         for group in _grouped(versions, self._batch_chunks):
             with _tracer.start_as_current_span("retrieval.index", attributes={"brain.retrieval.documents": len(group)}):
-                await self._index_group(group)
+                # Asked anew for each group: a process that slept writes into no index that is not live any more.
+                await self._indexes.refreshed()
+                await self._indexes.on_live(partial(self._index_group, versions=group))
 
-    async def _index_group(self, versions: Sequence[ChunkedVersion]) -> None:
+    async def _index_group(self, served: Served, versions: Sequence[ChunkedVersion]) -> None:
         todo: list[tuple[ChunkedVersion, DocumentState]] = []
         for tenant, own in _by_tenant(versions).items():
             states = await self._register.look_up(tenant, [version.document_id for version in own])
@@ -77,16 +69,16 @@ class IndexVersions:
                 if state.removed or state.active_version >= version.version:
                     # A repeated or late fact; what a crash left behind is cleared.
                     self._metrics.versions.labels(outcome="repeated").inc()
-                    await self._tidy(tenant, {version.document_id: state.active_version or None})
+                    await self._tidy(served.index, tenant, {version.document_id: state.active_version or None})
                     continue
                 todo.append((version, state))
-        places = [_Place(version, state, at) for version, state in todo for at in range(len(version.pieces))]
-        for first in range(0, len(places), self._batch_chunks):
-            await self._write(places[first : first + self._batch_chunks])
-        await self._check([version for version, _ in todo])
-        flipped = await self._register.activate([version for version, _ in todo])
+        for places in places_of(todo, self._batch_chunks):
+            await self._write(served, places)
+        await self._check(served.index, [version for version, _ in todo])
+        flipped = await self._register.activate([version for version, _ in todo], index=served.name)
         for tenant, own in _by_tenant([version for version, _ in todo]).items():
             await self._tidy(
+                served.index,
                 tenant,
                 {
                     version.document_id: version.version if (tenant, version.document_id) in flipped else None
@@ -104,43 +96,17 @@ class IndexVersions:
                 chunk_count=len(version.pieces),
             )
 
-    async def _write(self, places: Sequence[_Place]) -> None:
-        texts = [place.version.pieces[place.at].indexed for place in places]
-        with self._metrics.stage.labels(stage="embed_passages").time():
-            vectors = (await self._embedder.embed(texts, queries=False)).vectors
-        self._metrics.embedded.labels(kind="passage").inc(len(texts))
-        rows = []
-        for place, text, vector in zip(places, texts, vectors, strict=True):
-            version, state = place.version, place.state
-            piece = version.pieces[place.at]
-            newer = state.access_revision > version.access_revision
-            rows.append(
-                ChunkRow(
-                    chunk_id=chunk_id(version.tenant, version.document_id, version.version, piece.index),
-                    tenant=version.tenant,
-                    collection_id=version.collection_id,
-                    document_id=version.document_id,
-                    version=version.version,
-                    live=not state.withheld,
-                    principals=state.principals if newer else version.principals,
-                    access_revision=state.access_revision if newer else version.access_revision,
-                    attribute_terms=attribute_terms(version.attributes),
-                    text=piece.text,
-                    start=piece.start,
-                    end=piece.end,
-                    locator=piece.locator,
-                    search_text=self._analyser.search_text(text),
-                    vector=vector,
-                )
-            )
+    async def _write(self, served: Served, places: Sequence[Place]) -> None:
+        vectors = await embedded(places, embedder=served.embedder, metrics=self._metrics)
+        rows = rows_of(places, vectors, analyser=self._analyser)
         with self._metrics.stage.labels(stage="write").time():
-            await self._index.write(rows)
+            await served.index.write(rows)
         self._metrics.chunks_written.inc(len(rows))
 
-    async def _check(self, versions: Iterable[ChunkedVersion]) -> None:
+    async def _check(self, index: Index, versions: Iterable[ChunkedVersion]) -> None:
         """Count what is in the index before it becomes the active version."""
         for tenant, own in _by_tenant(versions).items():
-            counts = await self._index.counts(tenant, [version.document_id for version in own])
+            counts = await index.counts(tenant, [version.document_id for version in own])
             for version in own:
                 counted = counts.get((version.document_id, version.version), 0)
                 if counted != len(version.pieces):
@@ -149,73 +115,82 @@ class IndexVersions:
                         private=f"{version.document_id} v{version.version}: {counted} of {len(version.pieces)}",
                     )
 
-    async def _tidy(self, tenant: str, keep: Mapping[str, int | None]) -> None:
+    async def _tidy(self, index: Index, tenant: str, keep: Mapping[str, int | None]) -> None:
         """Remove the chunks of all versions but those to keep, where there are any."""
         if not keep:
             return
-        counts = await self._index.counts(tenant, list(keep))
+        counts = await index.counts(tenant, list(keep))
         others = {document for document, version in counts if keep[document] != version}
         if others:
-            await self._index.clear(tenant, {document: keep[document] for document in others})
+            await index.clear(tenant, {document: keep[document] for document in others})
 
 
 class RemoveDocument:
-    """Removes every chunk of a document, counts to zero, and says so.
+    """Removes every chunk of a document from every index, counts to zero, and says so.
 
     Args:
-        index: Where the chunks are.
+        indexes: Where the chunks are.
+        table: Says whether chunks are being written to an index that is not live yet.
         register: Table of active versions.
     """
 
-    def __init__(self, *, index: Index, register: Register) -> None:
-        self._index = index
+    def __init__(self, *, indexes: LiveIndexes, table: IndexTable, register: Register) -> None:
+        self._indexes = indexes
+        self._table = table
         self._register = register
 
     async def run(self, tenant: str, document_id: str) -> None:
         """Remove the document.
 
         Raises:
-            Unavailable: The index or the database is away, or chunks are left.
+            Unavailable: An index or the database is away, chunks are left, or somebody still writes some.
         """
-        before = await self._index.counts(tenant, [document_id])
-        if not await self._register.begin_removal(tenant, document_id, sum(before.values())):
+        # Indexes hold the same chunks, each in its own vectors: what is removed is counted once.
+        before = max([await _count(index, tenant, document_id) for index in await self._indexes.every()], default=0)
+        if not await self._register.begin_removal(tenant, document_id, before):
             return
-        await self._index.clear(tenant, {document_id: None})
-        left = sum((await self._index.counts(tenant, [document_id])).values())
-        if left:
-            raise Unavailable("The index still holds chunks of a removed document.", private=f"{document_id}: {left}")
+        if await self._table.is_being_written(tenant, document_id):
+            raise Unavailable("The document is being embedded again at this moment.", private=document_id)
+        # Asked again: one that was begun meanwhile takes nothing of the document in, but may have before.
+        for index in await self._indexes.every():
+            await index.clear(tenant, {document_id: None})
+            if left := await _count(index, tenant, document_id):
+                raise Unavailable(
+                    "The index still holds chunks of a removed document.", private=f"{document_id}: {left}"
+                )
         await self._register.finish_removal(tenant, document_id)
-        _log.info("document_removed", tenant=tenant, document_id=document_id, removed=sum(before.values()))
+        _log.info("document_removed", tenant=tenant, document_id=document_id, removed=before)
 
 
 class ChangeAccess:
-    """Applies a new access list: first in the table, which decides, then in the index.
+    """Applies a new access list: first in the table, which decides, then in every index.
 
     Args:
-        index: Where the chunks are.
+        indexes: Where the chunks are.
         register: Table of access revisions.
     """
 
-    def __init__(self, *, index: Index, register: Register) -> None:
-        self._index = index
+    def __init__(self, *, indexes: LiveIndexes, register: Register) -> None:
+        self._indexes = indexes
         self._register = register
 
     async def run(self, tenant: str, document_id: str, principals: Sequence[str], revision: int) -> None:
         """Replace the principals unless a newer revision is in force."""
         if await self._register.restrict(tenant, document_id, principals, revision) == revision:
-            await self._index.set_access(tenant, document_id, principals, revision)
+            for index in await self._indexes.every():
+                await index.set_access(tenant, document_id, principals, revision)
 
 
 class ChangeAttributes:
-    """Applies new attributes: in the table, which decides, and in the index.
+    """Applies new attributes: in the table, which decides, and in every index.
 
     Args:
-        index: Where the chunks are.
+        indexes: Where the chunks are.
         register: Table of attributes.
     """
 
-    def __init__(self, *, index: Index, register: Register) -> None:
-        self._index = index
+    def __init__(self, *, indexes: LiveIndexes, register: Register) -> None:
+        self._indexes = indexes
         self._register = register
 
     async def run(
@@ -223,7 +198,12 @@ class ChangeAttributes:
     ) -> None:
         """Replace the attributes unless a newer revision is in force."""
         if await self._register.set_attributes(tenant, document_id, attributes, revision):
-            await self._index.set_attribute_terms(tenant, document_id, attribute_terms(attributes))
+            for index in await self._indexes.every():
+                await index.set_attribute_terms(tenant, document_id, attribute_terms(attributes))
+
+
+async def _count(index: Index, tenant: str, document_id: str) -> int:
+    return sum((await index.counts(tenant, [document_id])).values())
 
 
 def _by_tenant(versions: Iterable[ChunkedVersion]) -> dict[str, list[ChunkedVersion]]:

@@ -1,9 +1,9 @@
 """Search: by meaning and by words at once, joined, checked, reranked, and kept from repeating itself."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,17 @@ from services.retrieval.domain import (
     diversify,
     join_rankings,
 )
-from services.retrieval.ports import Embedder, Index, Register, Reranker
+from services.retrieval.ports import Register, Reranker
 from services.retrieval.telemetry import Metrics
 from services.retrieval.usecases.gathering import Admitted, Gather
+from services.retrieval.usecases.serving import LiveIndexes, Served
 
 __all__ = ["NO_RANKER", "Ranked", "Search", "choose_ranker"]
 
 NO_RANKER: Final = "none"
 # Diversity is chosen among this many times the passages wanted.
 _DIVERSE_DEPTH: Final = 4
+_Found = TypeVar("_Found")
 _tracer = tracer("brain.retrieval")
 
 
@@ -62,8 +64,7 @@ class Search:
     """Finds passages under the reader's rights.
 
     Args:
-        index: Chunks.
-        embedder: Turns the queries into vectors.
+        indexes: Chunks, and what turns queries into vectors like theirs.
         register: Decides which hits the reader may see.
         analyser: Writes the queries as the index knows words.
         rerankers: By name.
@@ -75,8 +76,7 @@ class Search:
     def __init__(
         self,
         *,
-        index: Index,
-        embedder: Embedder,
+        indexes: LiveIndexes,
         register: Register,
         analyser: Analyser,
         rerankers: Mapping[str, Reranker],
@@ -84,8 +84,7 @@ class Search:
         candidates: int,
         rerank_candidates: int,
     ) -> None:
-        self._index = index
-        self._embedder = embedder
+        self._indexes = indexes
         self._analyser = analyser
         self._rerankers = rerankers
         self._metrics = metrics
@@ -101,20 +100,32 @@ class Search:
             Overloaded: Too many texts wait for the embedder.
             Unavailable: The index, the database or the reranker is away.
         """
+        return await self._indexes.on_live(lambda served: self.on(served, reader, spec))
+
+    async def on(self, served: Served, reader: Reader, spec: SearchSpec) -> list[Passage]:
+        """Do what `run` does on one index.
+
+        Raises:
+            IndexMoved: It is not live any more.
+        """
         with _tracer.start_as_current_span(
             "retrieval.search", attributes={"brain.retrieval.queries": len(spec.queries)}
         ) as span:
-            ranked = await self.rank(reader, spec, depth=max(self._candidates, spec.top_k))
+            ranked = await self.rank(served, reader, spec, depth=max(self._candidates, spec.top_k))
             passages = self.cut(ranked, spec)
             span.set_attribute("brain.retrieval.results", len(passages))
         self._metrics.results.observe(len(passages))
         return passages
 
-    async def rank(self, reader: Reader, spec: SearchSpec, *, depth: int) -> Ranked:
-        """Return all candidates, taken `depth` deep from each ranking, best first."""
+    async def rank(self, served: Served, reader: Reader, spec: SearchSpec, *, depth: int) -> Ranked:
+        """Return all candidates, taken `depth` deep from each ranking, best first.
+
+        Raises:
+            IndexMoved: The index is not live any more.
+        """
         reranker = choose_ranker(self._rerankers, spec.ranker)
         with _tracer.start_as_current_span("retrieval.embed"), self._metrics.stage.labels(stage="embed").time():
-            vectors = (await self._embedder.embed(spec.queries, queries=True)).vectors
+            vectors = (await served.embedder.embed(spec.queries, queries=True)).vectors
         scope = Scope(
             tenant=reader.tenant,
             collection_ids=spec.collection_ids,
@@ -122,8 +133,11 @@ class Search:
             filter=spec.filter,
         )
         with _tracer.start_as_current_span("retrieval.rank"), self._metrics.stage.labels(stage="rank").time():
-            pairs = await asyncio.gather(
-                *(self._both(reader, spec, scope, query, vectors[at], depth) for at, query in enumerate(spec.queries))
+            pairs = await _all(
+                *(
+                    self._both(served, reader, spec, scope, query, vectors[at], depth)
+                    for at, query in enumerate(spec.queries)
+                )
             )
         states: dict[str, DocumentState] = {}
         for pair in pairs:
@@ -157,21 +171,29 @@ class Search:
         return [as_passage(candidate, ranked.states) for candidate in good[: spec.top_k]]
 
     async def _both(
-        self, reader: Reader, spec: SearchSpec, scope: Scope, query: str, vector: NDArray[np.float32], depth: int
+        self,
+        served: Served,
+        reader: Reader,
+        spec: SearchSpec,
+        scope: Scope,
+        query: str,
+        vector: NDArray[np.float32],
+        depth: int,
     ) -> tuple[Admitted, Admitted]:
         """Ask both rankings at once; one that has no weight or no words is not asked."""
         words = self._analyser.search_text(query)
 
         async def dense(limit: int) -> list[Hit]:
-            return await self._index.dense(scope, vector, limit=limit) if spec.alpha > 0 else []
+            return await served.index.dense(scope, vector, limit=limit) if spec.alpha > 0 else []
 
         async def keyword(limit: int) -> list[Hit]:
-            return await self._index.keyword(scope, words, limit=limit) if words and spec.alpha < 1 else []
+            return await served.index.keyword(scope, words, limit=limit) if words and spec.alpha < 1 else []
 
-        return await asyncio.gather(
-            self._gather.run(reader, spec.collection_ids, spec.filter, dense, depth),
-            self._gather.run(reader, spec.collection_ids, spec.filter, keyword, depth),
+        near, worded = await _all(
+            self._gather.run(reader, spec.collection_ids, spec.filter, dense, depth, index=served.name),
+            self._gather.run(reader, spec.collection_ids, spec.filter, keyword, depth, index=served.name),
         )
+        return near, worded
 
     async def _rerank(self, reranker: Reranker, spec: SearchSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Order the best candidates anew, each against the query that found it; the others are let go."""
@@ -187,6 +209,15 @@ class Search:
             for place, candidate in enumerate(chosen)
         ]
         return sorted(rescored, key=_order)
+
+
+async def _all(*works: Awaitable[_Found]) -> list[_Found]:
+    """Return what each work comes to; where one fails, all have ended before that is raised."""
+    found = await asyncio.gather(*works, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if not isinstance(one, BaseException)]
 
 
 def as_passage(candidate: Candidate, states: Mapping[str, DocumentState]) -> Passage:

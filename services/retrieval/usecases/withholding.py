@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from services.retrieval.ports import Index, Register
+from services.retrieval.ports import Register
+from services.retrieval.usecases.serving import LiveIndexes
 
 __all__ = ["RestrictDocument", "WithholdDocument"]
 
@@ -12,17 +13,18 @@ class WithholdDocument:
 
     Args:
         register: Table that decides.
-        index: Where its chunks are counted.
+        indexes: Where its chunks are counted.
     """
 
-    def __init__(self, *, register: Register, index: Index) -> None:
+    def __init__(self, *, register: Register, indexes: LiveIndexes) -> None:
         self._register = register
-        self._index = index
+        self._indexes = indexes
 
     async def run(self, tenant: str, document_id: str) -> int:
-        """Withhold the document, indexed or not yet; return the number of its chunks in the index."""
+        """Withhold the document, indexed or not yet; return the number of its chunks in the live index."""
         await self._register.withhold(tenant, document_id)
-        return sum((await self._index.counts(tenant, [document_id])).values())
+        counts = await self._indexes.on_live(lambda served: served.index.counts(tenant, [document_id]))
+        return sum(counts.values())
 
 
 class RestrictDocument:

@@ -11,6 +11,7 @@ from services.chassis.database import Database, migrate
 from services.chassis.errors import InvalidInput
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.events.sqlite import SqliteEventLog
+from services.retrieval.backends.index_table import SqlIndexTable
 from services.retrieval.backends.lancedb import LanceIndex
 from services.retrieval.backends.onnx_embedder import OnnxEmbedder
 from services.retrieval.backends.onnx_worker import OnnxWorker
@@ -18,7 +19,8 @@ from services.retrieval.backends.register import SqlRegister
 from services.retrieval.backends.tables import outbox
 from services.retrieval.domain import Analyser, ChunkedVersion, Fusion, Locator, Passage, Piece, Reader, SearchSpec
 from services.retrieval.telemetry import Metrics
-from services.retrieval.usecases import IndexVersions, RemoveDocument, Search, WithholdDocument
+from services.retrieval.usecases import IndexVersions, LiveIndexes, RemoveDocument, Search, WithholdDocument
+from tests.live_index import live_indexes
 
 ANN = Reader("acme", ("user:ann", "group:everyone"))
 
@@ -26,24 +28,21 @@ ANN = Reader("acme", ("user:ann", "group:everyone"))
 class Room:
     """The verbs of a room around one index and one table."""
 
-    def __init__(self, index: LanceIndex, register: SqlRegister, worker: OnnxWorker) -> None:
-        metrics = Metrics(CollectorRegistry())
-        embedder, analyser = OnnxEmbedder(worker), Analyser()
+    def __init__(self, index: LanceIndex, indexes: LiveIndexes, register: SqlRegister, table: SqlIndexTable) -> None:
+        metrics, analyser = Metrics(CollectorRegistry()), Analyser()
         self.index = index
         self.write = IndexVersions(
-            index=index,
-            embedder=embedder,
+            indexes=indexes,
             register=register,
             analyser=analyser,
             metrics=metrics,
             # Less than a document has: a version is written in several commits.
             batch_chunks=2,
         )
-        self.remove = RemoveDocument(index=index, register=register)
-        self.withhold = WithholdDocument(register=register, index=index)
+        self.remove = RemoveDocument(indexes=indexes, table=table, register=register)
+        self.withhold = WithholdDocument(register=register, indexes=indexes)
         self.search = Search(
-            index=index,
-            embedder=embedder,
+            indexes=indexes,
             register=register,
             analyser=analyser,
             rerankers={},
@@ -72,7 +71,9 @@ async def room(tmp_path: Path, database_url: str) -> AsyncIterator[Room]:
     await worker.start()
     index = LanceIndex(str(tmp_path / "index"), dimension=OnnxEmbedder(worker).dimension, ann_rows=100_000)
     await index.open()
-    yield Room(index, SqlRegister(database, relay=OutboxRelay(database=database, table=outbox, log=log)), worker)
+    indexes = await live_indexes(database, index, OnnxEmbedder(worker))
+    register = SqlRegister(database, relay=OutboxRelay(database=database, table=outbox, log=log))
+    yield Room(index, indexes, register, SqlIndexTable(database))
     await index.close()
     await worker.stop()
     await log.close()
@@ -90,6 +91,7 @@ def version(document: str, *texts: str, number: int = 1, spans: tuple[tuple[int,
         filename=f"{document}.md",
         title="",
         text_blob_key=f"acme/text/{document}/{number}.txt",
+        chunks_blob_key=f"acme/chunks/{document}/{number}.pb",
         attributes={},
         principals=("group:everyone",),
         access_revision=1,

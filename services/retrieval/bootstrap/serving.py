@@ -1,4 +1,4 @@
-"""Where the room's choices are made and its parts are joined."""
+"""The room as it serves and indexes, until a signal."""
 
 import asyncio
 from typing import Final
@@ -9,19 +9,22 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from brain.retrieval.v1 import embedding_pb2_grpc, rerank_pb2_grpc, search_pb2_grpc, withhold_pb2_grpc
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, migrate
-from services.chassis.errors import BrainError, InvalidInput
+from services.chassis.errors import BrainError
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.rpc.server import RpcServer
 from services.retrieval.api import Defaults, EmbeddingServicer, RerankServicer, SearchServicer, WithholdServicer
+from services.retrieval.backends.chunk_blobs import ChunkBlobs
+from services.retrieval.backends.index_table import SqlIndexTable
 from services.retrieval.backends.register import SqlRegister
 from services.retrieval.backends.tables import outbox
+from services.retrieval.bootstrap.models import MAXSIM, open_models
+from services.retrieval.bootstrap.shelves import open_shelf
 from services.retrieval.consumer import DOCUMENT_TOPIC, GROUP, DocumentEvents
 from services.retrieval.domain import Analyser, Fusion
 from services.retrieval.policy import DELEGATES, POLICY
-from services.retrieval.ports import Embedder, Index, Reranker
 from services.retrieval.settings import RetrievalSettings
 from services.retrieval.telemetry import Metrics
 from services.retrieval.usecases import (
@@ -30,6 +33,7 @@ from services.retrieval.usecases import (
     EmbedTexts,
     ExplainDocument,
     IndexVersions,
+    LiveIndexes,
     RankTexts,
     RemoveDocument,
     ResolveSpans,
@@ -43,7 +47,6 @@ __all__ = ["ROLES", "serve"]
 ROLES: Final = ("all", "serve", "index")
 # How often the index is asked whether it wants to fold in what was written.
 _MAINTAIN_S: Final = 2.0
-_MAXSIM: Final = "minilm-maxsim"
 
 _log = structlog.get_logger()
 
@@ -60,35 +63,40 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     relay = OutboxRelay(database=database, table=outbox, log=log, oldest_pending=metrics.outbox_oldest)
     register = SqlRegister(database, relay=relay)
     blobs = open_blobs(settings.blobs_url)
-    embedder, rerankers = await _open_models(settings, lifecycle)
-    index = await _open_index(settings, lifecycle, dimension=embedder.dimension)
+    models = await open_models(settings, lifecycle)
+    table = SqlIndexTable(database)
+    indexes = LiveIndexes(
+        table=table, shelf=open_shelf(settings), embedders=models.embedders, first_model=models.packaged
+    )
+    lifecycle.on_stop(indexes.close, name="indexes")
+    await indexes.start()
+    lifecycle.spawn(indexes.follow(), name="live_index")
     analyser = Analyser()
 
     server = RpcServer.of(settings, room="retrieval", policy=POLICY, registry=registry, delegates=DELEGATES)
     if role != "index":
         search = Search(
-            index=index,
-            embedder=embedder,
+            indexes=indexes,
             register=register,
             analyser=analyser,
-            rerankers=rerankers,
+            rerankers=models.rerankers,
             metrics=metrics,
             candidates=settings.candidates,
             rerank_candidates=settings.rerank_candidates,
         )
-        explain = ExplainDocument(search=search, index=index, embedder=embedder, register=register, analyser=analyser)
+        explain = ExplainDocument(search=search, indexes=indexes, register=register, analyser=analyser)
         searching = SearchServicer(
             search=search,
             explain=explain,
             resolve=ResolveSpans(register=register, texts=blobs),
             defaults=Defaults(settings.alpha, Fusion(settings.fusion), settings.ranker),
         )
-        embedding = EmbeddingServicer(embed=EmbedTexts(embedder=embedder, metrics=metrics))
+        embedding = EmbeddingServicer(embed=EmbedTexts(indexes=indexes, metrics=metrics))
         # A caller that asks for an order gets one: the room's default when it is a reranker, else the embedded one.
-        default = settings.ranker if settings.ranker in rerankers else _MAXSIM
-        reranking = RerankServicer(rank=RankTexts(rerankers=rerankers, default=default))
+        default = settings.ranker if settings.ranker in models.rerankers else MAXSIM
+        reranking = RerankServicer(rank=RankTexts(rerankers=models.rerankers, default=default))
         withholding = WithholdServicer(
-            withhold=WithholdDocument(register=register, index=index),
+            withhold=WithholdDocument(register=register, indexes=indexes),
             restrict=RestrictDocument(register=register),
         )
         server.add(search_pb2_grpc.add_SearchServiceServicer_to_server, searching, "brain.retrieval.v1.SearchService")
@@ -102,20 +110,20 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     if role != "serve":
         events = DocumentEvents(
             blobs=blobs,
+            chunks=ChunkBlobs(blobs),
             index_versions=IndexVersions(
-                index=index,
-                embedder=embedder,
+                indexes=indexes,
                 register=register,
                 analyser=analyser,
                 metrics=metrics,
                 batch_chunks=settings.index_batch_chunks,
             ),
-            remove=RemoveDocument(index=index, register=register),
-            change_access=ChangeAccess(index=index, register=register),
-            change_attributes=ChangeAttributes(index=index, register=register),
+            remove=RemoveDocument(indexes=indexes, table=table, register=register),
+            change_access=ChangeAccess(indexes=indexes, register=register),
+            change_attributes=ChangeAttributes(indexes=indexes, register=register),
             register=register,
         )
-        _spawn_indexer(settings, lifecycle, log=log, events=events, metrics=metrics, index=index)
+        _spawn_indexer(settings, lifecycle, log=log, events=events, metrics=metrics, indexes=indexes)
         lifecycle.spawn(relay.run(), name="outbox")
     address = await server.serve(lifecycle, drain_s=settings.drain_s)
     _log.info("room_ready", room="retrieval", address=address, role=role)
@@ -129,7 +137,7 @@ def _spawn_indexer(
     log: EventLog,
     events: DocumentEvents,
     metrics: Metrics,
-    index: Index,
+    indexes: LiveIndexes,
 ) -> None:
     consumer = EventConsumer(
         log,
@@ -142,85 +150,14 @@ def _spawn_indexer(
         dead_letters=metrics.dead_letters,
         lag=metrics.lag,
     )
-    lifecycle.spawn(_maintain(index), name="index_maintenance")
+    lifecycle.spawn(_maintain(indexes), name="index_maintenance")
     lifecycle.spawn(consumer.run(), name="indexer")
 
 
-async def _maintain(index: Index) -> None:
+async def _maintain(indexes: LiveIndexes) -> None:
     while True:
         await asyncio.sleep(_MAINTAIN_S)
         try:
-            await index.maintain()
+            await (await indexes.live()).index.maintain()
         except BrainError as error:
             _log.warning("index_maintenance_waits", reason=error.message, private=error.private)
-
-
-async def _open_models(settings: RetrievalSettings, lifecycle: Lifecycle) -> tuple[Embedder, dict[str, Reranker]]:
-    scheme = settings.embedder_url.partition("://")[0]
-    match scheme:
-        case "minilm":
-            from services.retrieval.backends.maxsim_reranker import (  # noqa: PLC0415  only what is chosen
-                MaxSimReranker,
-                WeakestMaxSimReranker,
-            )
-            from services.retrieval.backends.onnx_embedder import OnnxEmbedder  # noqa: PLC0415  the same
-            from services.retrieval.backends.onnx_worker import OnnxWorker  # noqa: PLC0415  the same
-
-            worker = OnnxWorker(max_waiting=settings.max_waiting_texts)
-            await worker.start()
-            lifecycle.on_stop(worker.stop, name="embedder")
-            rerankers: dict[str, Reranker] = {
-                one.name: one for one in (MaxSimReranker(worker), WeakestMaxSimReranker(worker))
-            }
-        case _:
-            raise InvalidInput(f"embedder_url: {scheme!r} is not offered; use minilm://.")
-    if settings.reranker_url:
-        from services.retrieval.backends.http_reranker import HttpReranker  # noqa: PLC0415  only what is chosen
-
-        key = settings.reranker_key_file.read_text().strip() if settings.reranker_key_file else ""
-        remote = HttpReranker(settings.reranker_url, model=settings.reranker_model, key=key)
-        lifecycle.on_stop(remote.close, name="reranker")
-        rerankers[remote.name] = remote
-    if settings.ranker != "none" and settings.ranker not in rerankers:
-        raise InvalidInput(f"ranker: {settings.ranker!r} is not one of none, {', '.join(sorted(rerankers))}.")
-    return OnnxEmbedder(worker), rerankers
-
-
-async def _open_index(settings: RetrievalSettings, lifecycle: Lifecycle, *, dimension: int) -> Index:
-    scheme, _, rest = settings.index_url.partition("://")
-    match scheme:
-        case "lancedb":
-            from services.retrieval.backends.lancedb import LanceIndex  # noqa: PLC0415  only what is chosen
-
-            embedded = LanceIndex(rest, dimension=dimension, ann_rows=settings.ann_rows)
-            await embedded.open()
-            lifecycle.on_stop(embedded.close, name="index")
-            return embedded
-        case "weaviate" | "weaviates":
-            from services.retrieval.backends.weaviate import WeaviateIndex  # noqa: PLC0415  only what is chosen
-            from services.retrieval.backends.weaviate_server import WeaviateServer  # noqa: PLC0415  the same
-
-            server = WeaviateServer.of_url(
-                settings.index_url,
-                key=settings.index_key_file.read_text().strip() if settings.index_key_file else "",
-                ca_file=settings.index_ca_file,
-                cert_file=settings.index_cert_file,
-                cert_key_file=settings.index_cert_key_file,
-                query_timeout_s=settings.index_query_timeout_s,
-                write_timeout_s=settings.index_write_timeout_s,
-            )
-            shared = WeaviateIndex(
-                server,
-                dimension=dimension,
-                collection=settings.index_collection,
-                replicas=settings.index_replicas,
-                consistency=settings.index_consistency,
-                ann_rows=settings.ann_rows,
-            )
-            await shared.open()
-            lifecycle.on_stop(shared.close, name="index")
-            return shared
-        case _:
-            raise InvalidInput(
-                f"index_url: {scheme!r} is not offered; use lancedb://FOLDER or weaviate://HOST[:PORT][?grpc=HOST:PORT]."
-            )
