@@ -2,7 +2,8 @@
 
 A call with an affinity goes to the replica that rendezvous hashing gives it (Thaler and Ravishankar, 1998), so that a replica
 that comes or goes moves only its own share; one that has more than a quarter above the mean to do already is passed by
-(consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2018). Other calls go where least is going on.
+(consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2018). Other calls go where least is going on. A call
+that changes nothing is asked of the next replica when one does not take it.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -72,6 +73,7 @@ class ReplicaChannel(grpc.aio.Channel):
     Args:
         address: `host:port` of a name that leads to every replica (a headless service), or `ipv4:HOST:PORT,HOST:PORT…`.
         connect: Opens a channel to one replica, given its address and the name that its certificate is for.
+        idempotent: Full names of the unary methods that are asked of another replica when one is not available.
         resolve: Looks a name up; returns addresses `host:port`.
         clock: Seconds that only grow.
     """
@@ -81,10 +83,12 @@ class ReplicaChannel(grpc.aio.Channel):
         address: str,
         *,
         connect: Callable[[str, str], grpc.aio.Channel],
+        idempotent: Sequence[str] = (),
         resolve: Resolve | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
+        self._idempotent = frozenset(f"/{name}" for name in idempotent)
         self._resolve = resolve or _resolved
         self._clock = clock
         self._name = "" if address.startswith("ipv4:") else address.removeprefix("dns:")
@@ -128,16 +132,21 @@ class ReplicaChannel(grpc.aio.Channel):
 
         call.add_done_callback(ended)
 
+    def is_away(self, replica: _Replica) -> None:
+        """Pass a replica by for a while: it did not take a call."""
+        replica.away_until = self._clock() + _AWAY_S
+
     async def _look_at(self, replica: _Replica, call: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             if await call.code() is grpc.StatusCode.UNAVAILABLE:
-                replica.away_until = self._clock() + _AWAY_S
+                self.is_away(replica)
             else:
                 replica.away_until = 0.0
 
     def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Return a callable that picks a replica."""
-        return _Spread(self, "unary_unary", method, arguments, named)
+        """Return a callable that picks a replica, and where that is safe the next when one is not available."""
+        spread = _Spread(self, "unary_unary", method, arguments, named)
+        return spread.in_turn if method in self._idempotent else spread
 
     def unary_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return a callable that picks a replica."""
@@ -223,7 +232,26 @@ class _Spread:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the method on a replica."""
-        replica = self._channel.pick()
+        return self._call(self._channel.pick(), arguments, named)
+
+    async def in_turn(self, *arguments: Any, **named: Any) -> Any:
+        """Call the method on one replica after the other, at most once on as many as there are, and return the answer.
+
+        Raises:
+            AioRpcError: One answered with an error, or none is available.
+        """
+        others = len(self._channel.replicas) - 1
+        while True:
+            replica = self._channel.pick()
+            try:
+                return await self._call(replica, arguments, named)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or others <= 0:
+                    raise
+                others -= 1
+                self._channel.is_away(replica)
+
+    def _call(self, replica: _Replica, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         place = (self._kind, self._method)
         if place not in replica.callables:
             make = getattr(replica.channel, self._kind)
@@ -238,14 +266,14 @@ def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: TlsFi
 
     Args:
         address: `host:port` of a name that leads to every replica, or `ipv4:HOST:PORT,HOST:PORT…`.
-        idempotent: Full names of the methods that may be retried, on the same replica.
+        idempotent: Full names of the methods that may be retried: on the same replica, and unary ones then on the others.
         tls: Certificate files; None for plain text.
     """
 
     def one(replica: str, name: str) -> grpc.aio.Channel:
         return connect(replica, idempotent=idempotent, tls=tls, server_name=name)
 
-    return ReplicaChannel(address, connect=one)
+    return ReplicaChannel(address, connect=one, idempotent=idempotent)
 
 
 async def look_up(channel: grpc.aio.Channel) -> None:
