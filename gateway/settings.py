@@ -33,7 +33,7 @@ class GatewaySettings(RedisSettings):
         max_json_bytes: Largest JSON body: long conversations with inline documents fit.
         max_upload_bytes: Largest file.
         body_patience_s: How long a request's head, or the next piece of its body, may take.
-        stall_s: How long a reader of a stream may take nothing.
+        stall_s: How long a reader may take nothing of its answer.
         answer_timeout_s: Deadline of an answer, the longest of all calls.
     """
 

@@ -1,7 +1,8 @@
-"""The HTTP server: uvicorn, with the process's signals left to the life cycle and no patience for half a request."""
+"""The HTTP server: uvicorn, with the process's signals left to the life cycle and no patience for half a request or half a reader."""
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
@@ -16,6 +17,8 @@ __all__ = ["PatientProtocol", "Server", "listen"]
 
 # Twice what browsers and proxies send at most.
 _MAX_HEAD_BYTES: Final = 64 * 1024
+# SO_LINGER: forget what was not taken.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
 class Server(uvicorn.Server):
@@ -28,15 +31,20 @@ class Server(uvicorn.Server):
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds for the time and size of a request's head, of which it has none.
+    """uvicorn's protocol, with bounds for the time and size of a request's head, and for readers, of which it has none.
 
     The time for a body is the application's to bound (`Intake`), that between requests uvicorn's. What still comes of a
     body whose request has been answered is nobody's, and is waited for as for a head.
+
+    A reader who takes nothing of what waits for it is cut. So is one whose answer was given up (`Stream.send`), whatever it
+    takes: uvicorn would close the connection only after the last byte has been taken.
     """
 
     patience_s: ClassVar[float] = 30.0
+    stall_s: ClassVar[float] = 31.0
 
     _giving_up: asyncio.TimerHandle | None = None
+    _cutting: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_body = False
 
@@ -48,7 +56,18 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self._stop_cutting()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch the reader: more waits for it than it takes."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Watch the reader no more."""
+        super().resume_writing()
+        self._stop_cutting()
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece; give up on a head without end."""
@@ -87,6 +106,25 @@ class PatientProtocol(HttpToolsProtocol):
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
+
+    def _watch_reader(self) -> None:
+        self._stop_cutting()
+        waiting = self.transport.get_write_buffer_size()
+        self._cutting = self.loop.call_later(self.stall_s, self._cut_unless_less_than, waiting)
+
+    def _stop_cutting(self) -> None:
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
+
+    def _cut_unless_less_than(self, waiting: int) -> None:
+        if not self.transport.is_closing() and self.transport.get_write_buffer_size() < waiting:
+            self._watch_reader()
+            return
+        line = self.transport.get_extra_info("socket")
+        if line is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
     def _give_up(self) -> None:
         if self._head_bytes and not self._in_body:

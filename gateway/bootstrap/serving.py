@@ -190,6 +190,8 @@ async def serve(settings: GatewaySettings) -> None:
 
     class Protocol(PatientProtocol):
         patience_s = settings.body_patience_s
+        # The application gives a stream up first, and counts it.
+        stall_s = settings.stall_s + 1
 
     server = Server(
         uvicorn.Config(

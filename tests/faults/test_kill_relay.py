@@ -20,7 +20,7 @@ from services.chassis.events.log import Envelope, open_event_log
 from services.ingestion.backends import tables
 from tests.faults.documents import assert_found_once, offer
 from tests.faults.index_rows import places
-from tests.faults.results import over, record
+from tests.faults.results import record
 from tests.faults.revisions import assert_newest_only, offer_revision, pages_of
 from tests.faults.sizes import size
 from tests.many_rooms import Fleet, running_fleet
@@ -163,5 +163,5 @@ def test_a_relay_killed_between_publishing_and_marking(office: Office) -> None:
         kills=KILLS,
         facts=facts,
         records=sum(times.values()),
-        **over("settled", [settled_s]),
+        settled_s=settled_s,
     )

@@ -1,12 +1,12 @@
 """A channel that chooses, for each call, another channel to make it on."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import grpc
 
-__all__ = ["ChoosingChannel", "Way"]
+__all__ = ["ChoosingChannel", "Chosen", "Way"]
 
 
 class Way:
@@ -44,19 +44,19 @@ class ChoosingChannel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return a callable that picks a channel."""
-        return _Chosen(self, "unary_unary", method, arguments, named)
+        return Chosen(self, "unary_unary", method, arguments, named)
 
     def unary_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return a callable that picks a channel."""
-        return _Chosen(self, "unary_stream", method, arguments, named)
+        return Chosen(self, "unary_stream", method, arguments, named)
 
     def stream_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return a callable that picks a channel."""
-        return _Chosen(self, "stream_unary", method, arguments, named)
+        return Chosen(self, "stream_unary", method, arguments, named)
 
     def stream_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return a callable that picks a channel."""
-        return _Chosen(self, "stream_stream", method, arguments, named)
+        return Chosen(self, "stream_stream", method, arguments, named)
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,11 +65,19 @@ class ChoosingChannel(grpc.aio.Channel):
         await self.close()
 
 
-class _Chosen:
-    """A method, on whichever channel is picked."""
+class Chosen:
+    """A method, on whichever channel is picked.
+
+    Args:
+        channel: Picks, and counts.
+        kind: Of the method, as the library calls it: `unary_unary` …
+        method: Its full name.
+        arguments: How its messages are written and read, for the library.
+        named: The same, by name.
+    """
 
     def __init__(
-        self, channel: ChoosingChannel, kind: str, method: str, arguments: Sequence[Any], named: dict[str, Any]
+        self, channel: ChoosingChannel, kind: str, method: str, arguments: Sequence[Any], named: Mapping[str, Any]
     ) -> None:
         self._channel = channel
         self._kind = kind
@@ -79,7 +87,10 @@ class _Chosen:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call the method where it is picked."""
-        way = self._channel.pick()
+        return self.on(self._channel.pick(), *arguments, **named)
+
+    def on(self, way: Way, *arguments: Any, **named: Any) -> Any:
+        """Call the method there."""
         place = (self._kind, self._method)
         if place not in way.callables:
             make = getattr(way.channel, self._kind)

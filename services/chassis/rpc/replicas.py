@@ -2,7 +2,8 @@
 
 A call with an affinity goes to the replica that rendezvous hashing gives it (Thaler and Ravishankar, 1998), so that a replica
 that comes or goes moves only its own share; one that has more than a quarter above the mean to do already is passed by
-(consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2018). Other calls go where least is going on.
+(consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2018). Other calls go where least is going on. A call
+that changes nothing is asked of the next replica when one does not take it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ import grpc
 import structlog
 
 from services.chassis.errors import Unavailable
-from services.chassis.rpc.choosing import ChoosingChannel, Way
+from services.chassis.rpc.choosing import ChoosingChannel, Chosen, Way
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.tls import Tls
 
@@ -69,6 +71,7 @@ class ReplicaChannel(ChoosingChannel):
     Args:
         address: `host:port` of a name that leads to every replica (a headless service), or `ipv4:HOST:PORT,HOST:PORT…`.
         connect: Opens a channel to one replica, given its address and the name that its certificate is for.
+        idempotent: Full names of the unary methods that are asked of another replica when one is not available.
         resolve: Looks a name up; returns addresses `host:port`.
         clock: Seconds that only grow.
     """
@@ -78,10 +81,12 @@ class ReplicaChannel(ChoosingChannel):
         address: str,
         *,
         connect: Callable[[str, str], grpc.aio.Channel],
+        idempotent: Sequence[str] = (),
         resolve: Resolve | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
+        self._idempotent = frozenset(f"/{name}" for name in idempotent)
         self._resolve = resolve or _resolved
         self._clock = clock
         self._name = "" if address.startswith("ipv4:") else address.removeprefix("dns:")
@@ -120,12 +125,38 @@ class ReplicaChannel(ChoosingChannel):
         assert isinstance(way, _Replica)
         asyncio.get_running_loop().create_task(self._look_at(way, call))
 
+    def _is_away(self, replica: _Replica) -> None:
+        """Pass a replica by for a while: it did not take a call."""
+        replica.away_until = self._clock() + _AWAY_S
+
     async def _look_at(self, replica: _Replica, call: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             if await call.code() is grpc.StatusCode.UNAVAILABLE:
-                replica.away_until = self._clock() + _AWAY_S
+                self._is_away(replica)
             else:
                 replica.away_until = 0.0
+
+    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Return a callable that picks a replica, and where that is safe the next when one is not available."""
+        chosen = super().unary_unary(method, *arguments, **named)
+        return partial(self._in_turn, chosen) if method in self._idempotent else chosen
+
+    async def _in_turn(self, chosen: Chosen, *arguments: Any, **named: Any) -> Any:
+        """Call a method on one replica after the other, at most once on as many as there are, and return the answer.
+
+        Raises:
+            AioRpcError: One answered with an error, or none is available.
+        """
+        others = len(self._replicas) - 1
+        while True:
+            replica = self.pick()
+            try:
+                return await chosen.on(replica, *arguments, **named)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or others <= 0:
+                    raise
+                others -= 1
+                self._is_away(replica)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channels to all replicas."""
@@ -184,7 +215,7 @@ def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: Tls |
 
     Args:
         address: `host:port` of a name that leads to every replica, or `ipv4:HOST:PORT,HOST:PORT…`.
-        idempotent: Full names of the methods that may be retried, on the same replica.
+        idempotent: Full names of the methods that may be retried: on the same replica, and unary ones then on the others.
         tls: Certificates; None for plain text.
     """
 
@@ -193,7 +224,7 @@ def connect_replicas(address: str, *, idempotent: Sequence[str] = (), tls: Tls |
         is_named = replica.rpartition(":")[0] == name
         return connect(replica, idempotent=idempotent, tls=tls, server_name="" if is_named else name)
 
-    return ReplicaChannel(address, connect=one)
+    return ReplicaChannel(address, connect=one, idempotent=idempotent)
 
 
 async def look_up(channel: grpc.aio.Channel) -> None:

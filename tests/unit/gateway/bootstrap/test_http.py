@@ -1,4 +1,4 @@
-"""Half a request is not waited for, and one without end not kept."""
+"""Half a request is not waited for, one without end not kept, and a reader who takes nothing is cut."""
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping
@@ -22,12 +22,22 @@ class Line(asyncio.Transport):
         super().__init__()
         self.said = b""
         self.closed = asyncio.Event()
+        self.cut = asyncio.Event()
+        self.waiting = 100_000
+        self.taken_between_looks = 0
 
     def write(self, data: Any) -> None:
         self.said += bytes(data)
 
     def close(self) -> None:
         self.closed.set()
+
+    def abort(self) -> None:
+        self.cut.set()
+
+    def get_write_buffer_size(self) -> int:
+        self.waiting -= self.taken_between_looks
+        return self.waiting
 
     def is_closing(self) -> bool:
         return self.closed.is_set()
@@ -49,6 +59,7 @@ async def answer(scope: MutableMapping[str, Any], receive: Receive, send: Send) 
 
 class Hasty(PatientProtocol):
     patience_s = 0.1
+    stall_s = 0.1
 
 
 @pytest.fixture
@@ -70,6 +81,13 @@ def refusal(protocol: Hasty) -> tuple[int, dict[str, Any]]:
     assert b"x-request-id: req_" in head
     assert b"connection: close" in head
     return int(head.split()[1]), orjson.loads(body)
+
+
+async def answered(protocol: Hasty) -> None:
+    """Have one request behind it: nothing more is waited for."""
+    protocol.data_received(HEAD + b"\r\n")
+    while b"200 OK" not in line(protocol).said:
+        await asyncio.sleep(0)
 
 
 async def drip(protocol: Hasty) -> None:
@@ -142,3 +160,39 @@ async def test_an_upgrade_is_answered_like_any_request(protocol: Hasty) -> None:
     protocol.data_received(HEAD + b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: a\r\n\r\n")
     while b"200 OK" not in line(protocol).said:
         await asyncio.sleep(0)
+
+
+async def test_who_takes_nothing_of_what_waits_is_cut(protocol: Hasty) -> None:
+    await answered(protocol)
+    protocol.pause_writing()
+    async with asyncio.timeout(5):
+        await line(protocol).cut.wait()
+
+
+async def test_who_takes_some_of_it_is_waited_for_until_that_ends(protocol: Hasty) -> None:
+    await answered(protocol)
+    line(protocol).taken_between_looks = 1
+    protocol.pause_writing()
+    async with asyncio.timeout(10):
+        while line(protocol).waiting > 99_995:
+            await asyncio.sleep(0.01)
+        assert not line(protocol).cut.is_set()
+        line(protocol).taken_between_looks = 0
+        await line(protocol).cut.wait()
+
+
+async def test_who_has_taken_it_is_not_watched(protocol: Hasty) -> None:
+    await answered(protocol)
+    protocol.pause_writing()
+    protocol.resume_writing()
+    await asyncio.sleep(0.3)
+    assert not line(protocol).cut.is_set()
+
+
+async def test_whose_answer_was_given_up_is_cut_whatever_it_takes(protocol: Hasty) -> None:
+    await answered(protocol)
+    line(protocol).taken_between_looks = 1
+    protocol.pause_writing()
+    protocol.transport.close()
+    async with asyncio.timeout(5):
+        await line(protocol).cut.wait()

@@ -84,6 +84,25 @@ async def test_a_replica_that_went_moves_only_what_it_had_and_its_calls_are_take
         }
 
 
+async def test_what_changes_nothing_is_asked_of_another_replica_when_one_went() -> None:
+    check = "grpc.health.v1.Health/Check"
+    async with (
+        serving(3) as (_, servers, addresses),
+        connect_replicas(f"ipv4:{','.join(addresses)}", idempotent=[check]) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        first = {key: await asked(stub, key) for key in KEYS}
+        await servers[0].stop(0)
+        assert 1 not in {await asked(stub, key) for key in KEYS}
+        # However often the one that went is thought of again.
+        await asyncio.sleep(2.1)
+        assert await asked(stub, next(key for key in KEYS if first[key] == 1)) != 1
+        for server in servers[1:]:
+            await server.stop(0)
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+            await asked(stub, KEYS[0])
+
+
 async def test_a_replica_with_much_to_do_is_passed_by() -> None:
     async with serving(3) as (made, _, addresses), connect_replicas(f"ipv4:{','.join(addresses)}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
