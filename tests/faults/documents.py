@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
-import lancedb
 
+from tests.faults.index_rows import places
 from tests.running_stack import RunningStack
 
 # Uploads at once.
@@ -21,8 +21,8 @@ def text(number: int) -> str:
     )
 
 
-def offer(client: httpx.Client, collection: str, number: int) -> None:
-    """Upload until it is acknowledged, as a patient client does; the key makes the retry harmless."""
+def offer(client: httpx.Client, collection: str, number: int) -> str:
+    """Upload until it is acknowledged, as a patient client does, and return its id; the key makes the retry harmless."""
     until = time.monotonic() + 240
     while True:
         try:
@@ -33,7 +33,7 @@ def offer(client: httpx.Client, collection: str, number: int) -> None:
                 timeout=30,
             )
             if answer.is_success:
-                return
+                return str(answer.json()["document"]["id"])
         except httpx.TransportError:
             pass
         assert time.monotonic() < until, f"document {number} was never accepted"
@@ -82,7 +82,5 @@ def assert_found_once(client: httpx.Client, collection: str, number: int) -> Non
 
 def assert_rows_once(stack: RunningStack, collection: str, documents: int) -> None:
     """Look behind the search, which might hide a row that is there twice."""
-    table = lancedb.connect(stack.state_dir / "index").open_table("chunks").to_arrow()
-    rows = table.select(["collection_id", "document_id", "start"]).to_pylist()
-    places = [(row["document_id"], row["start"]) for row in rows if row["collection_id"] == collection]
-    assert len(places) == len(set(places)) == documents
+    rows = places(stack.environment, stack.state_dir, collection)
+    assert len(rows) == len(set(rows)) == len({row.document_id for row in rows}) == documents
