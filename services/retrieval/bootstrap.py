@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from brain.retrieval.v1 import embedding_pb2_grpc, rerank_pb2_grpc, search_pb2_grpc, withhold_pb2_grpc
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, migrate
-from services.chassis.errors import BrainError, InvalidInput
+from services.chassis.errors import BrainError, InvalidInput, Unavailable
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import OutboxRelay
@@ -43,6 +43,8 @@ __all__ = ["ROLES", "serve"]
 ROLES: Final = ("all", "serve", "index")
 # How often the index is asked whether it wants to fold in what was written.
 _MAINTAIN_S: Final = 2.0
+# Between two tries to reach an index that is away at the start.
+_INDEX_PAUSE_S: Final = 1.0
 _MAXSIM: Final = "minilm-maxsim"
 
 _log = structlog.get_logger()
@@ -209,17 +211,24 @@ async def _open_index(settings: RetrievalSettings, lifecycle: Lifecycle, *, dime
                 query_timeout_s=settings.index_query_timeout_s,
                 write_timeout_s=settings.index_write_timeout_s,
             )
-            shared = WeaviateIndex(
-                server,
-                dimension=dimension,
-                collection=settings.index_collection,
-                replicas=settings.index_replicas,
-                consistency=settings.index_consistency,
-                ann_rows=settings.ann_rows,
-            )
-            await shared.open()
-            lifecycle.on_stop(shared.close, name="index")
-            return shared
+            while True:
+                shared = WeaviateIndex(
+                    server,
+                    dimension=dimension,
+                    collection=settings.index_collection,
+                    replicas=settings.index_replicas,
+                    consistency=settings.index_consistency,
+                    ann_rows=settings.ann_rows,
+                )
+                try:
+                    await shared.open()
+                except Unavailable as error:
+                    # Not the end of the process: whoever starts it again would wait longer each time, up to minutes.
+                    _log.warning("index_waited_for", reason=error.message, private=error.private)
+                    await asyncio.sleep(_INDEX_PAUSE_S)
+                else:
+                    lifecycle.on_stop(shared.close, name="index")
+                    return shared
         case _:
             raise InvalidInput(
                 f"index_url: {scheme!r} is not offered; use lancedb://FOLDER or weaviate://HOST[:PORT][?grpc=HOST:PORT]."
