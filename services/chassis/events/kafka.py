@@ -215,11 +215,18 @@ class KafkaEventLog:
                 allow_auto_create_topics=False,
                 **self._client,
             )
-        sent = [
-            self._producer.send(topic, key=key, value=value, headers=list(headers)) for key, value, headers in parts
-        ]
-        for future in sent:
-            future.get(timeout=_DELIVERY_MS / 1000)
+        try:
+            sent = [
+                self._producer.send(topic, key=key, value=value, headers=list(headers)) for key, value, headers in parts
+            ]
+            for future in sent:
+                future.get(timeout=_DELIVERY_MS / 1000)
+        except KafkaError:
+            # A producer that gave up a batch when its broker was killed may send nothing any more, whoever is back: its
+            # numbers are no longer those that the broker waits for. What was in it is published again, by a new one.
+            producer, self._producer = self._producer, None
+            _end_at_once(producer)
+            raise
 
     async def _member(self, topic: str, group: str) -> GroupMember:
         async with self._joining:
@@ -283,6 +290,14 @@ def _translated() -> Iterator[None]:
         yield
     except KafkaError as error:
         raise Unavailable("The event log is not available.", private=repr(error), retry_after_s=1.0) from error
+
+
+def _end_at_once(producer: KafkaProducer) -> None:
+    """End a producer and its thread, and give up what it has not sent."""
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=0)
+    # Closing ends with the first record that was not sent, and leaves the thread, which would go on trying.
+    producer._sender.force_close()  # noqa: SLF001
 
 
 def _say_unreadable(record: Any, error: Unreadable) -> None:

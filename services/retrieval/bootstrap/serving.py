@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from brain.retrieval.v1 import embedding_pb2_grpc, rerank_pb2_grpc, search_pb2_grpc, withhold_pb2_grpc
 from services.chassis.blobs import open_blobs
 from services.chassis.database import Database, migrate
-from services.chassis.errors import BrainError
+from services.chassis.errors import BrainError, Unavailable
 from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import OutboxRelay
@@ -47,6 +47,8 @@ __all__ = ["ROLES", "serve"]
 ROLES: Final = ("all", "serve", "index")
 # How often the index is asked whether it wants to fold in what was written.
 _MAINTAIN_S: Final = 2.0
+# Between two tries to reach an index that is away at the start.
+_INDEX_PAUSE_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
         table=table, shelf=open_shelf(settings), embedders=models.embedders, first_model=models.packaged
     )
     lifecycle.on_stop(indexes.close, name="indexes")
-    await indexes.start()
+    await _started(indexes)
     lifecycle.spawn(indexes.follow(), name="live_index")
     analyser = Analyser()
 
@@ -128,6 +130,18 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     address = await server.serve(lifecycle, drain_s=settings.drain_s)
     _log.info("room_ready", room="retrieval", address=address, role=role)
     await lifecycle.run_until_signal()
+
+
+async def _started(indexes: LiveIndexes) -> None:
+    while True:
+        try:
+            await indexes.start()
+        except Unavailable as error:
+            # Not the end of the process: whoever starts it again would wait longer each time, up to minutes.
+            _log.warning("index_waited_for", reason=error.message, private=error.private)
+            await asyncio.sleep(_INDEX_PAUSE_S)
+        else:
+            return
 
 
 def _spawn_indexer(
