@@ -148,12 +148,15 @@ async def _connected(
             command_timeout=answer_timeout_s,
             server_settings=dict(settings),
         )
+    except OSError as error:
+        # Before ValueError, which a certificate that is not taken is, too.
+        raise _unavailable(error) from error
     except ValueError as error:
         # What asyncpg says of it may hold a piece of the password.
         raise InvalidInput(
             "database_url: its host, port or an option is none; use postgresql://USER@HOST:PORT/DATABASE?schema=SCHEMA."
         ) from error
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _unavailable(error) from error
 
 

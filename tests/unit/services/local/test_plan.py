@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from services.chassis.auth import Caller, TokenVerifier, WorkerMinter
+from services.chassis.errors import InvalidInput
 from services.local import plan as planning
 from services.local.plan import ROOMS, Addresses, KeyPair, StackPlan, free_addresses, plan_stack
 from services.local.stack import prepare
+from tests.certificates import Authority
 
 ADDRESSES = {name: Addresses(f"127.0.0.1:{9000 + n}", f"127.0.0.1:{9100 + n}") for n, name in enumerate(ROOMS)}
 
@@ -138,3 +140,24 @@ def test_temporary_files_stay_in_the_state_folder_where_socket_paths_fit(tmp_pat
     )
     theirs = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited={"TMPDIR": "/elsewhere"})
     assert theirs.room("chat").environment["TMPDIR"] == "/elsewhere"
+
+
+def test_a_room_with_certificates_is_asked_with_its_own(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("chat")
+    inherited = {
+        "BRAIN_CHAT_TLS_CA_FILE": str(authority.file),
+        "BRAIN_CHAT_TLS_CERT_FILE": str(certificate),
+        "BRAIN_CHAT_TLS_KEY_FILE": str(key),
+        "BRAIN_CHAT_TLS_SERVER_NAME": "chat.svc",
+        "BRAIN_RETRIEVAL_TLS_CA_FILE": str(authority.file),
+    }
+    plan = plan_stack(state_dir=tmp_path, addresses=ADDRESSES, inherited=inherited)
+    shown = plan.room("chat").tls()
+    assert shown is not None
+    assert shown.files.current().certificate == certificate.read_bytes()
+    assert shown.server_name == "chat.svc"
+    assert plan.room("generation").tls() is None
+    # The room refuses its settings; nobody waits for it over plain text.
+    with pytest.raises(InvalidInput, match="tls_cert_file"):
+        plan.room("retrieval").tls()
