@@ -75,7 +75,7 @@ class Reembedding:
         return self.out.read_text()
 
     async def ended(self) -> int:
-        return await asyncio.to_thread(self.process.wait, 120)
+        return await asyncio.to_thread(self.process.wait, 300)
 
 
 @asynccontextmanager
@@ -87,6 +87,8 @@ async def asked_all_the_time(*rooms: RetrievalRoom) -> AsyncIterator[list[str]]:
     async def ask(room: RetrievalRoom) -> None:
         number = 0
         while not done.is_set():
+            # As somebody who asks often, not as a load: the processes that are watched need the cores.
+            await asyncio.sleep(0.1)
             number = (number + 1) % ITEMS
             try:
                 found = await room.search(f"What does item {number} cost?", top_k=5)
@@ -191,10 +193,16 @@ async def running(
             await one.log.close()
 
 
+@pytest.mark.timeout(560)
 async def test_the_embedder_is_changed_while_the_room_serves(
     back_ends: dict[str, str], endpoint: EmbeddingServer, tmp_path: Path
 ) -> None:
-    told_of = back_ends | {"NEXT_EMBEDDER_URL": endpoint.url(), "NEXT_EMBEDDER_BATCH": "2"}
+    told_of = back_ends | {
+        "NEXT_EMBEDDER_URL": endpoint.url(),
+        "NEXT_EMBEDDER_BATCH": "2",
+        # Small batches, so that it is killed between two.
+        "INDEX_BATCH_CHUNKS": "4",
+    }
     roles = ("index", "serve", "serve") if back_ends else ("index", "serve")
     async with running(tmp_path, told_of, roles) as (room, *serving):
         await room.add(
@@ -233,7 +241,6 @@ async def test_the_embedder_is_changed_while_the_room_serves(
         for one in serving:
             assert (await one.search("price of an afterthought", top_k=1))[0].document_id == "after"
         await a_room_that_knows_only_the_old_embedder_does_not_start(serving[-1])
-        assert await Reembedding(room, "--abandon").ended() == 1
     await forget(room, back_ends)
 
 

@@ -94,6 +94,8 @@ class Reembed:
         self._name = shelf.name_of(embedder.digest)
         self._stopped = asyncio.Event()
         self._progress = Progress(0, 0)
+        # Noted by this process, with an end that is not known.
+        self._unsure: set[PendingDocument] = set()
         self._index: Index
 
     def stop(self) -> None:
@@ -163,9 +165,11 @@ class Reembed:
 
     async def _settle(self) -> None:
         """Remove what was written in part, by this process or one before it."""
-        places = await self._table.interrupted(self._name)
+        # The table does not name those that were removed while it could not be reached.
+        places = list(self._unsure.union(await self._table.interrupted(self._name)))
         await self._clear(places)
         await self._table.forget_documents(self._name, places)
+        self._unsure.clear()
 
     async def _do(self, page: Sequence[PendingDocument]) -> list[tuple[PendingDocument, int, str]]:
         states = await self._table.states(page)
@@ -193,7 +197,7 @@ class Reembed:
 
     async def _change(self, place: PendingDocument, state: DocumentState) -> None:
         """Give chunks that are there the document's access list and attributes."""
-        allowed = await self._table.begin_writing(self._name, {place: state.active_version}, holder=self._holder)
+        allowed = await self._begin({place: state.active_version})
         for one, now in allowed.items():
             await self._index.set_access(one.tenant, one.document_id, now.principals, now.access_revision)
             await self._index.set_attribute_terms(one.tenant, one.document_id, attribute_terms(now.attributes))
@@ -253,9 +257,7 @@ class Reembed:
             vectors.update(
                 {(_place_of(place.version), place.at): vector for place, vector in zip(places, found, strict=True)}
             )
-        allowed = await self._table.begin_writing(
-            self._name, {_place_of(version): version.version for version in versions}, holder=self._holder
-        )
+        allowed = await self._begin({_place_of(version): version.version for version in versions})
         todo = [(_current(version, state), state) for version, state in _both(versions, allowed)]
         for places in places_of(todo, self._batch_chunks):
             own = np.stack([vectors[_place_of(place.version), place.at] for place in places])
@@ -280,10 +282,15 @@ class Reembed:
             if others:
                 await self._index.clear(tenant, {document: own[document].version for document in others})
 
+    async def _begin(self, versions: dict[PendingDocument, int]) -> dict[PendingDocument, DocumentState]:
+        self._unsure.update(versions)
+        return await self._table.begin_writing(self._name, versions, holder=self._holder)
+
     async def _end(self, places: Sequence[PendingDocument], *, outcome: str) -> None:
         # Only one that was taken for gone, while it was frozen, meets documents that were removed all the same.
         gone = await self._table.end_writing(self._name, places)
         await self._clear(gone)
+        self._unsure.clear()
         self._metrics.reembedded.labels(outcome=outcome).inc(len(places) - len(gone))
         self._tell(self._progress.documents, max(0, self._progress.pending - len(places)))
 
