@@ -6,20 +6,18 @@ chunks are written, by a transaction that locks its row: who removes it waits un
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import structlog
 
-from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
+from services.chassis.errors import Conflict, InvalidInput, Overloaded, Unavailable
 from services.retrieval.domain import (
     Analyser,
     ChunkedVersion,
     DocumentState,
-    IndexRecord,
     IndexState,
     PendingDocument,
     Unembeddable,
@@ -27,15 +25,14 @@ from services.retrieval.domain import (
 )
 from services.retrieval.ports import ChunkSets, Embedder, Index, IndexShelf, IndexTable
 from services.retrieval.telemetry import Metrics
+from services.retrieval.usecases.building import held_by
 from services.retrieval.usecases.rows import embedded, places_of, rows_of
 from services.retrieval.usecases.serving import record_of
 
-__all__ = ["Progress", "Reembed", "RemoveIndex"]
+__all__ = ["Progress", "Reembed"]
 
 _log = structlog.get_logger()
 
-# Who builds says so anew four times within this time; who does not is taken for gone.
-_LEASE_S: Final = 10.0
 # Documents looked up at once.
 _PAGE: Final = 64
 _READ_AT_ONCE: Final = 8
@@ -113,7 +110,7 @@ class Reembed:
         self._index = await self._shelf.open(self._name, dimension=self._embedder.dimension, create=True)
         try:
             record = await record_of(self._embedder, self._name, IndexState.BUILDING)
-            async with _held(self._table, record, self._holder):
+            async with held_by(self._table, record, self._holder):
                 _log.info("reembedding_started", index=self._name, model=record.model, dimension=record.dimension)
                 return await self._build()
         finally:
@@ -322,96 +319,6 @@ class Reembed:
         self._progress = Progress(documents, pending)
         self._metrics.reembedding_pending.set(pending)
         self._report(self._progress)
-
-
-class RemoveIndex:
-    """Removes an index that is not live, with everything in it.
-
-    Args:
-        table: Says which there are.
-        shelf: Where they stand.
-        holder: Name of this process, which no other has.
-    """
-
-    def __init__(self, *, table: IndexTable, shelf: IndexShelf, holder: str) -> None:
-        self._table = table
-        self._shelf = shelf
-        self._holder = holder
-
-    async def run(self, state: IndexState) -> IndexRecord:
-        """Remove the index that is being built, or the old one; return which it was.
-
-        Raises:
-            NotFound: There is none.
-            Conflict: It is being built at this moment.
-            Unavailable: A back end is away; do it again.
-        """
-        record = next((one for one in await self._table.records() if one.state is state), None)
-        if record is None or state is IndexState.LIVE:
-            raise NotFound(f"There is no {state} index.")
-        if state is IndexState.BUILDING:
-            async with _held(self._table, record, self._holder):
-                await self._remove(record)
-        else:
-            await self._remove(record)
-        return record
-
-    async def _remove(self, record: IndexRecord) -> None:
-        try:
-            index = await self._shelf.open(record.name, dimension=record.dimension, create=False)
-        except NotFound:
-            _log.warning("index_is_gone", index=record.name)
-        else:
-            try:
-                await index.drop()
-            finally:
-                await index.close()
-        # Last: whoever is ended before this leaves a name that leads nowhere, and no text that nobody knows of.
-        await self._table.forget(record.name)
-        _log.info("index_removed", index=record.name, state=record.state)
-
-
-@asynccontextmanager
-async def _held(table: IndexTable, record: IndexRecord, holder: str) -> AsyncIterator[None]:
-    """Hold an index that is being built; one whose builder fell silent is taken over.
-
-    Raises:
-        Conflict: Its builder goes on.
-    """
-    # A builder that was killed is waited for; one that is alive renews its lease within this time.
-    deadline = asyncio.get_running_loop().time() + 1.5 * _LEASE_S
-    while True:
-        try:
-            await table.build(record, holder=holder, lease_s=_LEASE_S)
-            break
-        except Conflict:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            _log.info("reembedding_waits_for_another", index=record.name)
-            await asyncio.sleep(_PAUSE_S)
-    done = asyncio.Event()
-    renewing = asyncio.create_task(_renewed(table, record.name, holder, done))
-    try:
-        yield
-    finally:
-        done.set()
-        with suppress(Conflict):
-            await renewing
-        # Gone where it was switched or removed.
-        with suppress(Conflict, Unavailable):
-            await table.renew(record.name, holder=holder, lease_s=0.0)
-
-
-async def _renewed(table: IndexTable, name: str, holder: str, done: asyncio.Event) -> None:
-    """Renew the lease until `done`; one that is lost is found out by whatever is to be written next."""
-    while True:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), _LEASE_S / 4)
-            return
-        try:
-            await table.renew(name, holder=holder, lease_s=_LEASE_S)
-        except Unavailable as error:
-            _log.warning("lease_not_renewed", index=name, reason=error.message)
 
 
 def _place_of(version: ChunkedVersion) -> PendingDocument:

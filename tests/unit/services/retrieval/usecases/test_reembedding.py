@@ -19,15 +19,15 @@ from services.retrieval.domain import (
     PendingDocument,
     Reader,
 )
-from services.retrieval.usecases import LiveIndexes, Progress
-from services.retrieval.usecases import reembedding as reembedding_module
+from services.retrieval.usecases import LiveIndexes, Progress, building, reembedding
 from tests.reembedding_room import Bag, Chunks, Room, Told
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reembedding_module, "_LEASE_S", 1.0)
-    monkeypatch.setattr(reembedding_module, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(building, "_LEASE_S", 1.0)
+    for module in (building, reembedding):
+        monkeypatch.setattr(module, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
