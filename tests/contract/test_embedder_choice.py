@@ -83,6 +83,9 @@ async def test_what_is_not_there_or_not_offered_is_said_by_the_settings_name(
     endpoint.status = 503
     with pytest.raises(Unavailable):
         await told(lifecycle, embedder_url=endpoint.url()).configured()
-    for name in ("embedder_url", "next_embedder_url"):
+    for name, settings in (
+        ("embedder_url", RetrievalSettings(embedder_url="ftp://vectors")),
+        ("next_embedder_url", RetrievalSettings(next_embedder_url="ftp://vectors")),
+    ):
         with pytest.raises(InvalidInput, match=rf"^{name}: 'ftp' is not offered; use minilm:// or openai://"):
-            await open_models(RetrievalSettings(**{name: "ftp://vectors"}), lifecycle)
+            await open_models(settings, lifecycle)
