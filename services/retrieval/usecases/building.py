@@ -77,15 +77,11 @@ async def held_by(table: IndexTable, record: IndexRecord, holder: str) -> AsyncI
     """
     # A builder that was killed is waited for; one that is alive renews its lease within this time.
     deadline = asyncio.get_running_loop().time() + 1.5 * _LEASE_S
-    while True:
-        try:
-            await table.build(record, holder=holder, lease_s=_LEASE_S)
-            break
-        except Conflict:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            _log.info("reembedding_waits_for_another", index=record.name)
-            await asyncio.sleep(_PAUSE_S)
+    while not await table.build(record, holder=holder, lease_s=_LEASE_S):
+        if asyncio.get_running_loop().time() > deadline:
+            raise Conflict(f"Another process builds index {record.name} at this moment.")
+        _log.info("reembedding_waits_for_another", index=record.name)
+        await asyncio.sleep(_PAUSE_S)
     done = asyncio.Event()
     renewing = asyncio.create_task(_renewed(table, record.name, holder, done))
     try:
