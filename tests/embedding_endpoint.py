@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -65,10 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = 404, b"{}"
         else:
             status, body = server.status, server.body or self._answer(asked)
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # Who asked may have been killed, or have given up.
+        with suppress(ConnectionError):
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def _answer(self, asked: dict[str, Any]) -> bytes:
         vectors = self.server.vectors(asked["input"])

@@ -1,10 +1,14 @@
-"""Run the whole stack on this machine: `python -m services.local [--state-dir DIR] [--port PORT]`."""
+"""Run the whole stack on this machine: `python -m services.local [--state-dir DIR] [--port PORT]`.
+
+`python -m services.local reembed` changes the embedder of a stack, beside it while it runs; docs/embedders.md says how.
+"""
 
 import argparse
 import asyncio
 import os
 from pathlib import Path
 
+from services.local.plan import free_addresses, plan_stack
 from services.local.stack import run_stack
 
 
@@ -15,7 +19,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="HTTP port of the gateway on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--engine", default="", help="vllm:// or scripted://?mode=…; empty for the room's default")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds until every room must be ready")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    changing = commands.add_parser("reembed", help="change the embedder of the stack in the state folder")
+    changing.add_argument("--drop-old", action="append_const", dest="more", const="--drop-old")
+    changing.add_argument("--abandon", action="append_const", dest="more", const="--abandon")
     arguments = parser.parse_args()
+    if arguments.command == "reembed":
+        plan = plan_stack(state_dir=arguments.state_dir, addresses=free_addresses(0), inherited=os.environ)
+        room = plan.room("retrieval")
+        # In place of this process: it has the terminal, and is told of signals.
+        command = [*room.command, "reembed", *(arguments.more or ())]
+        os.execve(command[0], command, dict(room.environment))  # noqa: S606  no shell is wanted
     environment = dict(os.environ)
     if arguments.engine:
         environment["BRAIN_GENERATION_ENGINE"] = arguments.engine

@@ -207,11 +207,11 @@ class IndexTable(Protocol):
         """Note the first index, unless another process was faster."""
         ...
 
-    async def build(self, record: IndexRecord, *, holder: str, lease_s: float) -> None:
-        """Note that an index is being built, or go on with one whose builder is gone.
+    async def build(self, record: IndexRecord, *, holder: str, lease_s: float) -> bool:
+        """Note that an index is being built, or go on with one whose builder is gone; return False while one is there.
 
         Raises:
-            Conflict: Another process builds it, or another one is being built, or an old one is still kept.
+            Conflict: Another index is being built, or an old one is still kept.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Changing the embedder while the room serves: real processes, a second embedder behind a real HTTP endpoint."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ class Reembedding:
         return self.out.read_text()
 
     async def ended(self) -> int:
-        return await asyncio.to_thread(self.process.wait, 120)
+        return await asyncio.to_thread(self.process.wait, 300)
 
 
 @asynccontextmanager
@@ -87,9 +88,11 @@ async def asked_all_the_time(*rooms: RetrievalRoom) -> AsyncIterator[list[str]]:
     async def ask(room: RetrievalRoom) -> None:
         number = 0
         while not done.is_set():
+            # As somebody who asks often, not as a load: the processes that are watched need the cores.
+            await asyncio.sleep(0.1)
             number = (number + 1) % ITEMS
             try:
-                found = await room.search(f"What does item {number} cost?", top_k=5)
+                found = await room.search(f"The price of item {number}", top_k=5)
             except grpc.aio.AioRpcError as error:
                 wrong.append(f"{error.code()} {error.details()}")
                 continue
@@ -191,10 +194,16 @@ async def running(
             await one.log.close()
 
 
+@pytest.mark.timeout(560)
 async def test_the_embedder_is_changed_while_the_room_serves(
     back_ends: dict[str, str], endpoint: EmbeddingServer, tmp_path: Path
 ) -> None:
-    told_of = back_ends | {"NEXT_EMBEDDER_URL": endpoint.url(), "NEXT_EMBEDDER_BATCH": "2"}
+    told_of = back_ends | {
+        "NEXT_EMBEDDER_URL": endpoint.url(),
+        "NEXT_EMBEDDER_BATCH": "2",
+        # Small batches, so that it is killed between two.
+        "INDEX_BATCH_CHUNKS": "4",
+    }
     roles = ("index", "serve", "serve") if back_ends else ("index", "serve")
     async with running(tmp_path, told_of, roles) as (room, *serving):
         await room.add(
@@ -218,7 +227,11 @@ async def test_the_embedder_is_changed_while_the_room_serves(
             await changed_meanwhile(room)
             both = [Reembedding(room), Reembedding(room)]
             assert sorted([await one.ended() for one in both]) == [0, 1], [one.said for one in both]
-            assert any("Another process builds" in one.said or "already" in one.said for one in both)
+            # The other one found it held, or, where it started late, done.
+            (refused,) = [one.said for one in both if one.process.returncode]
+            assert re.search(r"Another process builds|holds this embedder's vectors already|is still kept", refused), (
+                refused
+            )
             for one in serving:
                 assert await embedded_by(one) == ("projected", DIMENSION)
         assert wrong == []
@@ -233,7 +246,6 @@ async def test_the_embedder_is_changed_while_the_room_serves(
         for one in serving:
             assert (await one.search("price of an afterthought", top_k=1))[0].document_id == "after"
         await a_room_that_knows_only_the_old_embedder_does_not_start(serving[-1])
-        assert await Reembedding(room, "--abandon").ended() == 1
     await forget(room, back_ends)
 
 

@@ -47,8 +47,8 @@ class SqlIndexTable:
         async with self._database.begin() as connection:
             await connection.execute(upsert(connection, indexes).values(_values(record)).on_conflict_do_nothing())
 
-    async def build(self, record: IndexRecord, *, holder: str, lease_s: float) -> None:
-        """Note that an index is being built, or go on with one whose builder is gone."""
+    async def build(self, record: IndexRecord, *, holder: str, lease_s: float) -> bool:
+        """Note that an index is being built, or go on with one whose builder is gone; return False while one is there."""
         now = time.time()
         async with self._database.begin() as connection:
             await connection.execute(
@@ -73,10 +73,11 @@ class SqlIndexTable:
                     "`python -m services.retrieval reembed --abandon`."
                 )
             if building.held_by != holder and building.held_until > now:
-                raise Conflict(f"Another process builds index {record.name} at this moment.")
+                return False
             await connection.execute(
                 update(indexes).where(indexes.c.name == record.name).values(held_by=holder, held_until=now + lease_s)
             )
+        return True
 
     async def renew(self, name: str, *, holder: str, lease_s: float) -> None:
         """Keep the index for another `lease_s`."""

@@ -8,7 +8,6 @@ from services.chassis.lifecycle import run
 from services.chassis.logging import start_logging
 from services.chassis.settings import load
 from services.chassis.telemetry import start_telemetry
-from services.retrieval.bootstrap.reembedding import reembed, remove
 from services.retrieval.bootstrap.serving import serve
 from services.retrieval.domain import IndexState
 from services.retrieval.settings import RetrievalSettings
@@ -42,7 +41,10 @@ def main(arguments: Sequence[str]) -> None:
     start_telemetry("retrieval", settings)
     if given.role != "reembed":
         run(serve(settings, role=given.role or "all"))
-    elif given.drop_old or given.abandon:
+        return
+    from services.retrieval.bootstrap.reembedding import reembed, remove  # noqa: PLC0415  only the command draws bars
+
+    if given.drop_old or given.abandon:
         run(remove(settings, IndexState.OLD if given.drop_old else IndexState.BUILDING))
     elif not run(reembed(settings)):
         raise SystemExit(_STOPPED)

@@ -8,9 +8,9 @@ from functools import partial
 
 import structlog
 
-from services.chassis.errors import Unavailable
+from services.chassis.errors import BrainError, Unavailable
 from services.chassis.telemetry import tracer
-from services.retrieval.domain import Analyser, ChunkedVersion, DocumentState, attribute_terms
+from services.retrieval.domain import Analyser, ChunkedVersion, DocumentState, IndexMoved, attribute_terms
 from services.retrieval.ports import Index, IndexTable, Register
 from services.retrieval.telemetry import Metrics
 from services.retrieval.usecases.rows import Place, embedded, places_of, rows_of
@@ -58,7 +58,14 @@ class IndexVersions:
             with _tracer.start_as_current_span("retrieval.index", attributes={"brain.retrieval.documents": len(group)}):
                 # Asked anew for each group: a process that slept writes into no index that is not live any more.
                 await self._indexes.refreshed()
-                await self._indexes.on_live(partial(self._index_group, versions=group))
+                await self._indexes.on_live(partial(self._index_or_leave, versions=group))
+
+    async def _index_or_leave(self, served: Served, versions: Sequence[ChunkedVersion]) -> None:
+        try:
+            await self._index_group(served, versions)
+        except (IndexMoved, BrainError):
+            await self._indexes.leave(served)
+            raise
 
     async def _index_group(self, served: Served, versions: Sequence[ChunkedVersion]) -> None:
         todo: list[tuple[ChunkedVersion, DocumentState]] = []

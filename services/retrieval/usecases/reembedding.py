@@ -6,20 +6,18 @@ chunks are written, by a transaction that locks its row: who removes it waits un
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import structlog
 
-from services.chassis.errors import Conflict, InvalidInput, NotFound, Overloaded, Unavailable
+from services.chassis.errors import Conflict, InvalidInput, Overloaded, Unavailable
 from services.retrieval.domain import (
     Analyser,
     ChunkedVersion,
     DocumentState,
-    IndexRecord,
     IndexState,
     PendingDocument,
     Unembeddable,
@@ -27,15 +25,14 @@ from services.retrieval.domain import (
 )
 from services.retrieval.ports import ChunkSets, Embedder, Index, IndexShelf, IndexTable
 from services.retrieval.telemetry import Metrics
+from services.retrieval.usecases.building import held_by
 from services.retrieval.usecases.rows import embedded, places_of, rows_of
 from services.retrieval.usecases.serving import record_of
 
-__all__ = ["Progress", "Reembed", "RemoveIndex"]
+__all__ = ["Progress", "Reembed"]
 
 _log = structlog.get_logger()
 
-# Who builds says so anew four times within this time; who does not is taken for gone.
-_LEASE_S: Final = 10.0
 # Documents looked up at once.
 _PAGE: Final = 64
 _READ_AT_ONCE: Final = 8
@@ -94,6 +91,8 @@ class Reembed:
         self._name = shelf.name_of(embedder.digest)
         self._stopped = asyncio.Event()
         self._progress = Progress(0, 0)
+        # Noted by this process, with an end that is not known.
+        self._unsure: set[PendingDocument] = set()
         self._index: Index
 
     def stop(self) -> None:
@@ -111,7 +110,7 @@ class Reembed:
         self._index = await self._shelf.open(self._name, dimension=self._embedder.dimension, create=True)
         try:
             record = await record_of(self._embedder, self._name, IndexState.BUILDING)
-            async with _held(self._table, record, self._holder):
+            async with held_by(self._table, record, self._holder):
                 _log.info("reembedding_started", index=self._name, model=record.model, dimension=record.dimension)
                 return await self._build()
         finally:
@@ -163,9 +162,11 @@ class Reembed:
 
     async def _settle(self) -> None:
         """Remove what was written in part, by this process or one before it."""
-        places = await self._table.interrupted(self._name)
+        # The table does not name those that were removed while it could not be reached.
+        places = list(self._unsure.union(await self._table.interrupted(self._name)))
         await self._clear(places)
         await self._table.forget_documents(self._name, places)
+        self._unsure.clear()
 
     async def _do(self, page: Sequence[PendingDocument]) -> list[tuple[PendingDocument, int, str]]:
         states = await self._table.states(page)
@@ -193,7 +194,7 @@ class Reembed:
 
     async def _change(self, place: PendingDocument, state: DocumentState) -> None:
         """Give chunks that are there the document's access list and attributes."""
-        allowed = await self._table.begin_writing(self._name, {place: state.active_version}, holder=self._holder)
+        allowed = await self._begin({place: state.active_version})
         for one, now in allowed.items():
             await self._index.set_access(one.tenant, one.document_id, now.principals, now.access_revision)
             await self._index.set_attribute_terms(one.tenant, one.document_id, attribute_terms(now.attributes))
@@ -253,9 +254,7 @@ class Reembed:
             vectors.update(
                 {(_place_of(place.version), place.at): vector for place, vector in zip(places, found, strict=True)}
             )
-        allowed = await self._table.begin_writing(
-            self._name, {_place_of(version): version.version for version in versions}, holder=self._holder
-        )
+        allowed = await self._begin({_place_of(version): version.version for version in versions})
         todo = [(_current(version, state), state) for version, state in _both(versions, allowed)]
         for places in places_of(todo, self._batch_chunks):
             own = np.stack([vectors[_place_of(place.version), place.at] for place in places])
@@ -280,10 +279,15 @@ class Reembed:
             if others:
                 await self._index.clear(tenant, {document: own[document].version for document in others})
 
+    async def _begin(self, versions: dict[PendingDocument, int]) -> dict[PendingDocument, DocumentState]:
+        self._unsure.update(versions)
+        return await self._table.begin_writing(self._name, versions, holder=self._holder)
+
     async def _end(self, places: Sequence[PendingDocument], *, outcome: str) -> None:
         # Only one that was taken for gone, while it was frozen, meets documents that were removed all the same.
         gone = await self._table.end_writing(self._name, places)
         await self._clear(gone)
+        self._unsure.clear()
         self._metrics.reembedded.labels(outcome=outcome).inc(len(places) - len(gone))
         self._tell(self._progress.documents, max(0, self._progress.pending - len(places)))
 
@@ -315,96 +319,6 @@ class Reembed:
         self._progress = Progress(documents, pending)
         self._metrics.reembedding_pending.set(pending)
         self._report(self._progress)
-
-
-class RemoveIndex:
-    """Removes an index that is not live, with everything in it.
-
-    Args:
-        table: Says which there are.
-        shelf: Where they stand.
-        holder: Name of this process, which no other has.
-    """
-
-    def __init__(self, *, table: IndexTable, shelf: IndexShelf, holder: str) -> None:
-        self._table = table
-        self._shelf = shelf
-        self._holder = holder
-
-    async def run(self, state: IndexState) -> IndexRecord:
-        """Remove the index that is being built, or the old one; return which it was.
-
-        Raises:
-            NotFound: There is none.
-            Conflict: It is being built at this moment.
-            Unavailable: A back end is away; do it again.
-        """
-        record = next((one for one in await self._table.records() if one.state is state), None)
-        if record is None or state is IndexState.LIVE:
-            raise NotFound(f"There is no {state} index.")
-        if state is IndexState.BUILDING:
-            async with _held(self._table, record, self._holder):
-                await self._remove(record)
-        else:
-            await self._remove(record)
-        return record
-
-    async def _remove(self, record: IndexRecord) -> None:
-        try:
-            index = await self._shelf.open(record.name, dimension=record.dimension, create=False)
-        except NotFound:
-            _log.warning("index_is_gone", index=record.name)
-        else:
-            try:
-                await index.drop()
-            finally:
-                await index.close()
-        # Last: whoever is ended before this leaves a name that leads nowhere, and no text that nobody knows of.
-        await self._table.forget(record.name)
-        _log.info("index_removed", index=record.name, state=record.state)
-
-
-@asynccontextmanager
-async def _held(table: IndexTable, record: IndexRecord, holder: str) -> AsyncIterator[None]:
-    """Hold an index that is being built; one whose builder fell silent is taken over.
-
-    Raises:
-        Conflict: Its builder goes on.
-    """
-    # A builder that was killed is waited for; one that is alive renews its lease within this time.
-    deadline = asyncio.get_running_loop().time() + 1.5 * _LEASE_S
-    while True:
-        try:
-            await table.build(record, holder=holder, lease_s=_LEASE_S)
-            break
-        except Conflict:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            _log.info("reembedding_waits_for_another", index=record.name)
-            await asyncio.sleep(_PAUSE_S)
-    done = asyncio.Event()
-    renewing = asyncio.create_task(_renewed(table, record.name, holder, done))
-    try:
-        yield
-    finally:
-        done.set()
-        with suppress(Conflict):
-            await renewing
-        # Gone where it was switched or removed.
-        with suppress(Conflict, Unavailable):
-            await table.renew(record.name, holder=holder, lease_s=0.0)
-
-
-async def _renewed(table: IndexTable, name: str, holder: str, done: asyncio.Event) -> None:
-    """Renew the lease until `done`; one that is lost is found out by whatever is to be written next."""
-    while True:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), _LEASE_S / 4)
-            return
-        try:
-            await table.renew(name, holder=holder, lease_s=_LEASE_S)
-        except Unavailable as error:
-            _log.warning("lease_not_renewed", index=name, reason=error.message)
 
 
 def _place_of(version: ChunkedVersion) -> PendingDocument:

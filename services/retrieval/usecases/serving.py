@@ -135,6 +135,15 @@ class LiveIndexes:
                 served = newer
         raise Unavailable("The index is being exchanged.", retry_after_s=1.0)
 
+    async def leave(self, served: Served) -> None:
+        """Take away what was written to an index that had been removed by then.
+
+        Weaviate makes a collection again for who writes to one that is gone.
+        """
+        if served.name not in {record.name for record in await self._table.records()}:
+            _log.warning("late_write_removed", index=served.name)
+            await served.index.drop()
+
     async def follow(self) -> None:
         """Keep what is announced open, until cancelled."""
         while True:

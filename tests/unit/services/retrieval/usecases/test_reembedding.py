@@ -19,17 +19,15 @@ from services.retrieval.domain import (
     PendingDocument,
     Reader,
 )
-from services.retrieval.usecases import (
-    Progress,
-)
-from services.retrieval.usecases import reembedding as reembedding_module
-from tests.reembedding_room import Bag, Chunks, Room
+from services.retrieval.usecases import LiveIndexes, Progress, building, reembedding
+from tests.reembedding_room import Bag, Chunks, Room, Told
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reembedding_module, "_LEASE_S", 1.0)
-    monkeypatch.setattr(reembedding_module, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(building, "_LEASE_S", 1.0)
+    for module in (building, reembedding):
+        monkeypatch.setattr(module, "_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -279,3 +277,20 @@ async def test_a_build_that_is_abandoned_leaves_nothing(rooms: list[Room], new: 
     assert (await room.find("lunch costs"))[0].document_id == "canteen"
     new.before = None
     assert await room.reembed(new).run()
+
+
+async def test_an_index_that_was_there_before_the_table_is_that_of_the_only_embedder_there_was(
+    rooms: list[Room], old: Bag, new: Bag
+) -> None:
+    room, _ = rooms
+    await room.table.forget("chunks")
+    untold = LiveIndexes(table=room.table, shelf=room.shelf, embedders=Told(new), first_model="old")
+    with pytest.raises(Conflict, match="was made with old, not new; set embedder_url to minilm://"):
+        await untold.start()
+    assert await room.table.records() == []
+    again = LiveIndexes(table=room.table, shelf=room.shelf, embedders=Told(old, new), first_model="old")
+    await again.start()
+    (record,) = await room.table.records()
+    assert (record.name, record.digest, record.state) == ("chunks", old.digest, IndexState.LIVE)
+    assert await (await again.live()).index.counts("acme", ["leave"]) == {("leave", 1): 3}
+    await again.close()
