@@ -58,14 +58,19 @@ class Lifecycle:
             loop.add_signal_handler(number, self._ended.set)
         await self._ended.wait()
         _log.info("room_stopping", room=self._room, crashed=self._crash is not None)
-        for name, stop in reversed(self._stops):
+        await self.stop()
+        _log.info("room_stopped", room=self._room)
+        if self._crash is not None:
+            raise SystemExit(1)
+
+    async def stop(self) -> None:
+        """Stop everything; for what ends by itself and waits for no signal."""
+        while self._stops:
+            name, stop = self._stops.pop()
             try:
                 await stop()
             except Exception as error:  # noqa: BLE001  the outermost loop: the rest must still be stopped
                 _log.error("stop_failed", stop=name, error=repr(error))
-        _log.info("room_stopped", room=self._room)
-        if self._crash is not None:
-            raise SystemExit(1)
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

