@@ -116,7 +116,7 @@ async def filled(room: Room) -> None:
     # Made by its own history, as at a start.
     async with database.migrating() as connection:
         await connection.run_sync(Migrations(part.migrations).upgrade)
-    known = {
+    known: dict[tuple[str, str], dict[str, Any]] = {
         ("acme", "a"): {"active_version": 2},
         ("acme", "b"): {"withheld": True, "principals": ["user:eve"], "access_revision": 4},
         ("acme", "gone"): {"removed": True, "removal_announced": True, "removed_count": 7, "active_version": 0},
@@ -209,7 +209,7 @@ def when_scanned(room: Room, what: Callable[[], Any]) -> None:
             async for batch in inner.scan(tenant):
                 yield batch
 
-    inner, room.index = room.index, Watched()  # type: ignore[assignment]
+    inner, room.index = room.index, Watched()
 
 
 async def test_a_document_that_is_replaced_while_it_is_read_waits_to_be_announced_again(
