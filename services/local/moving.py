@@ -128,7 +128,7 @@ async def import_all(
 
     Raises:
         InvalidInput: The folder is no archive that this release reads, or is damaged.
-        Conflict: The target is not empty or is running, or a room could not be imported; the message says what is in.
+        Conflict: The target is not empty or is running, or the import ended early; the message says what is in.
         NotFound: A secret file is missing.
     """
     archive = Archive.at(folder)
@@ -156,12 +156,13 @@ async def import_all(
                 rebuild = rebuild or bool(report.get("rebuild"))
                 reports[room] = report["rows"]
                 done.append(room)
-        except BrainError as error:
+        except (BrainError, asyncio.CancelledError) as error:
             left = [name for name in ("blobs", *_IN) if name not in done]
+            reason = error.message if isinstance(error, BrainError) else "The import was interrupted."
             raise Conflict(
-                f"{error.message}\nIn: {', '.join(done) or 'nothing'}. Not in: {', '.join(left)}. Empty the target (the state "
+                f"{reason}\nIn: {', '.join(done) or 'nothing'}. Not in: {', '.join(left)}. Empty the target (the state "
                 "folder; or the schemas, the collection and the blobs' prefix) and import again.",
-                private=error.private,
+                private=error.private if isinstance(error, BrainError) else None,
             ) from error
     return {"rooms": reports, "blobs": count, "rebuild": rebuild}
 
@@ -171,7 +172,7 @@ def _bring_secrets(here: _Installation, archive: Archive, manifest: Manifest, *,
 
     Raises:
         NotFound: One is neither here nor in the archive.
-        Conflict: The one that is here is another one.
+        Conflict: The one that is here is another one, or the archive's cannot be written.
     """
     brought: dict[Path, bytes] = {}
     for name, path in here.secret_files().items():
@@ -194,8 +195,13 @@ def _bring_secrets(here: _Installation, archive: Archive, manifest: Manifest, *,
     if key.is_file() and not here.administrator.exists():
         brought[here.administrator] = key.read_bytes()
     for path, secret in brought.items():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_secret(path, secret)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_secret(path, secret)
+        except OSError as error:
+            raise Conflict(
+                f"{path} cannot be written ({error.strerror}); put the archive's secrets/{path.name} there."
+            ) from error
 
 
 def _opened(name: str) -> str:

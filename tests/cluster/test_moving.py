@@ -1,5 +1,6 @@
 """From one machine to a cluster: ids, rights, conversations, judgements, adapters and keys stay as they are."""
 
+import asyncio
 import io
 import json
 import zipfile
@@ -26,7 +27,6 @@ ENGINE = "scripted://?mode=extract"
 PUBLIC, CLOSED, GONE, REPLACED = range(40), range(40, 52), range(52, 58), range(12)
 TOTAL = len(PUBLIC) + len(CLOSED)
 ASKED = [f"How many grams does the instrument Fern-{number:04d} weigh?" for number in range(50)]
-SECRET = "How heavy is the Fern-0041?"
 ALIAS = "weights-desk"
 
 
@@ -212,8 +212,6 @@ def test_what_was_deleted_is_not_there(office: Office) -> None:
         for number in GONE:
             passages = found(root, office.collection, [f"How heavy is Fern-{number:04d}?"])[0]
             assert not any(f"Fern-{number:04d}" in text for _, text in passages)
-    import asyncio
-
     keys = asyncio.run(blobs.list(""))
     assert keys
     assert not [key for key in keys if office.before["deleted"] in key]

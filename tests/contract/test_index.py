@@ -357,21 +357,6 @@ async def test_maintenance_changes_no_answer(index: Index, monkeypatch: pytest.M
     assert "d3" not in [hit.document_id for hit in await index.dense(scope(), vectors[3], limit=5)]
 
 
-async def test_a_scan_hands_out_every_chunk_as_it_was_written(index: Index) -> None:
-    written = [row("d1", f"word {at}", vector(1, at / 100), at=at, version=2) for at in range(1_100)]
-    bare = row("bare", "word", vector(0, 1), principals=(), live=False, attributes={"team": "it"})
-    await index.write([*written, bare, row("theirs", "word", vector(1), tenant="Globex & Co")])
-    found = [one async for batch in index.scan("acme") for one in batch]
-    by_id = {one.chunk_id: one for one in found}
-    assert len(found) == len(by_id) == 1_101
-    for expected in (*written, bare):
-        one = by_id[expected.chunk_id]
-        assert np.allclose(one.vector, expected.vector)
-        assert repr(replace(one, vector=expected.vector)) == repr(expected)
-    assert [one.tenant async for batch in index.scan("Globex & Co") for one in batch] == ["Globex & Co"]
-    assert [batch async for batch in index.scan("nobody")] == []
-
-
 async def test_text_that_was_replaced_leaves_the_disk_though_nothing_more_is_written(
     lance: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

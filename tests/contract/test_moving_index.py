@@ -141,6 +141,16 @@ def tell(_what: str, _done: int, _total: int) -> None:
     """Nobody listens."""
 
 
+async def test_a_scan_hands_out_every_chunk_as_it_was_written(source: Room) -> None:
+    written = [chunk(f"d{at % 7}", at) for at in range(1_100)]
+    bare = replace(chunk("bare", 1), principals=(), attribute_terms=(), live=False, locator=Locator())
+    await source.index.write([*written, bare, chunk("theirs", 1, tenant="Globex & Co")])
+    expected = {one.chunk_id: repr(replace(one, vector=np.round(one.vector, 5))) for one in (*written, bare)}
+    assert await source.chunks("acme") == expected
+    assert len(await source.chunks("Globex & Co")) == 1
+    assert await source.chunks("nobody") == {}
+
+
 async def test_active_chunks_come_back_with_the_rights_that_the_register_knows(
     source: Room, target: Room, tmp_path: Path
 ) -> None:

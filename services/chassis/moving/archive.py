@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,10 @@ class Archive:
             InvalidInput: It cannot be written to.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True)
             held = next(folder.iterdir(), None)
+            if held is None:
+                folder.chmod(0o700)
         except OSError as error:
             raise InvalidInput(
                 f"folder: {str(folder)!r} cannot be written to ({error.strerror}).", param="folder"
@@ -94,6 +97,8 @@ class Archive:
         whole = dataclasses.replace(manifest, files=files)
         draft = self.folder / f"{_MANIFEST}.new"
         draft.write_text(json.dumps(dataclasses.asdict(whole), indent=1))
+        # A backup that says that it is whole is on the disk.
+        os.sync()
         draft.replace(self.folder / _MANIFEST)
 
     def manifest(self) -> Manifest:
