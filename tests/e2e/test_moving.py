@@ -10,6 +10,7 @@ from services.chassis.database import Database, migrate
 from services.local.moving import export_all, import_all
 from services.local.plan import ROOMS, free_addresses, plan_stack
 from services.local.stack import prepare
+from tests.moved_stacks import asked
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -62,3 +63,11 @@ async def test_an_installation_comes_back_whole_with_the_secrets_that_open_it(tm
     assert await quota(new) == 5
     assert await open_blobs(f"file://{new}/blobs").get("acme/files/1") == b"soup"
     assert {"blobs", "retrieval: done", "gateway: done"} <= set(SAID)
+
+
+def test_the_command_says_what_stands_in_the_way(tmp_path: Path) -> None:
+    said = asked(tmp_path / "nowhere", {}, "export", str(tmp_path / "archive"))
+    assert said == f"export failed: state-dir: there is no installation in '{tmp_path}/nowhere'."
+    (tmp_path / "archive").mkdir()
+    said = asked(tmp_path / "new", {}, "import", str(tmp_path / "archive"))
+    assert "holds no manifest.json: it is no archive, or one whose export did not end." in said
