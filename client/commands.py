@@ -20,6 +20,7 @@ from client.dataset_commands import dataset
 from client.errors import EXIT_STATUS, NOT_ANSWERED, NotFoundError, UnreachableError, UsageError
 from client.feedback_commands import feedback, rank
 from client.gateway import Gateway
+from client.moving_commands import export_all, import_all
 from client.place import COLLECTION, AsJson, Collections, Place, collection_ids, open_gateway, print_json, progress
 from client.rendering import (
     Answer,
@@ -45,6 +46,8 @@ app.add_typer(adapters, name="adapters")
 app.add_typer(webhooks, name="webhooks")
 for verb in (promote, rollback, aliases):
     app.command()(verb)
+app.command("export")(export_all)
+app.command("import")(import_all)
 app.add_typer(feedback, name="feedback")
 app.command()(rank)
 

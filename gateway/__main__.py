@@ -1,4 +1,4 @@
-"""Starts the gateway, or runs one of its commands: `python -m gateway [serve|create-key|set-quota|openapi]`."""
+"""Starts the gateway, or runs one of its commands: `python -m gateway [serve|create-key|set-quota|openapi|export|import]`."""
 
 import sys
 

@@ -14,13 +14,17 @@ from gateway.domain.identity import KeyGrant
 from gateway.settings import GatewaySettings
 from services.chassis.auth import Role
 from services.chassis.errors import BrainError
+from services.chassis.moving.command import moved
+from services.chassis.moving.part import RoomPart
 from services.chassis.settings import load
 
-__all__ = ["main"]
+__all__ = ["main", "moving"]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve, make an API key, set a quota, or write the OpenAPI document."""
+    """Serve, make an API key, set a quota, write the OpenAPI document, or carry the gateway's part of an installation."""
+    if moved(arguments, lambda: moving(load(GatewaySettings))):
+        return
     parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway; without a command it serves.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="serve HTTP (the default)")
@@ -38,6 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     quota = commands.add_parser("set-quota", help="limit the tokens that a tenant may use each day (UTC)")
     quota.add_argument("--tenant", required=True)
     quota.add_argument("--tokens-per-day", type=int, help="without it the limit is lifted")
+    for name, does in (("export", "write the gateway's part into a folder"), ("import", "bring it in again")):
+        commands.add_parser(name, help=f"{does}; {name} --help says more")
     asked = parser.parse_args(arguments)
     match asked.command:
         case "openapi":
@@ -52,6 +58,13 @@ def main(arguments: Sequence[str]) -> None:
             from gateway.bootstrap.serving import run  # noqa: PLC0415  every part of the gateway
 
             run(load(GatewaySettings))
+
+
+def moving(settings: GatewaySettings) -> RoomPart:
+    """Return how the gateway is exported and imported."""
+    return RoomPart(
+        room="gateway", database_url=settings.database_url, access=settings, migrations="gateway.migrations"
+    )
 
 
 def _create_key(asked: argparse.Namespace) -> None:

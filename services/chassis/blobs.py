@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from services.chassis.errors import InvalidInput, NotFound, Unavailable
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
 
-__all__ = ["BlobStore", "open_blobs"]
+__all__ = ["BlobEntry", "BlobStore", "open_blobs"]
 
 # Bytes handed on at a time.
 _PART_BYTES: Final = 1024 * 1024
@@ -45,6 +46,15 @@ _MAX_RETRIES: Final = 4
 _MAX_BACKOFF: Final = timedelta(seconds=2)
 # How long whoever cancelled an upload is kept while the store takes it back; it goes on without.
 _TAKE_BACK_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """Something that is kept: `mark` is another one when other bytes were put under the same key."""
+
+    key: str
+    size: int
+    mark: str
 
 
 class BlobStore:
@@ -186,6 +196,18 @@ class BlobStore:
         """Move what is kept under `source` to `target`, replacing what was there."""
         await self._guard(obstore.rename_async(self._store, source, target))
         await self._flush(target)
+
+    async def entries(self) -> list[BlobEntry]:
+        """Return everything that is kept, sorted by key.
+
+        Raises:
+            Unavailable: The store is away.
+        """
+        found = await self._guard(obstore.list(self._store).collect_async())
+        listed = (
+            BlobEntry(str(one["path"]), int(one["size"]), one["e_tag"] or str(one["last_modified"])) for one in found
+        )
+        return sorted(listed, key=lambda entry: entry.key)
 
     async def list(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix` (whole path segments), sorted.

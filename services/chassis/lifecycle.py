@@ -66,7 +66,8 @@ class Lifecycle:
 
     async def stop(self) -> None:
         """Stop everything, for a process that ends by itself."""
-        for name, stop in reversed(self._stops):
+        while self._stops:
+            name, stop = self._stops.pop()
             try:
                 await stop()
             except Exception as error:  # noqa: BLE001  the outermost loop: the rest must still be stopped

@@ -13,6 +13,7 @@ from services.chassis.database import Database, migrate
 from services.chassis.events.log import open_event_log
 from services.chassis.events.outbox import OutboxRelay
 from services.chassis.lifecycle import Lifecycle
+from services.chassis.moving.part import RoomPart
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.replicas import connect_replicas
 from services.chassis.rpc.server import RpcServer
@@ -25,7 +26,7 @@ from services.chat.api.receipts import ReceiptApi
 from services.chat.backends import generation, retrieval, tables
 from services.chat.backends.announcements import ProtobufContent
 from services.chat.backends.database import SqlRecords
-from services.chat.backends.judgements import SqlJudgements
+from services.chat.backends.judgements import SqlJudgements, settle
 from services.chat.backends.prompt_files import read_prompts
 from services.chat.backends.system_clock import SystemClock
 from services.chat.domain.citations import Thresholds
@@ -52,6 +53,13 @@ from services.chat.usecases.support import JudgeSupport
 from services.chat.usecases.turn import AnswerTurn
 
 _log = structlog.get_logger()
+
+
+def moving(settings: ChatSettings) -> RoomPart:
+    """Return how the room is exported and imported."""
+    return RoomPart(
+        room="chat", database_url=settings.database_url, migrations="services.chat.migrations", settle=settle
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,13 @@ from services.chassis.events.log import open_event_log
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import PACKAGED, BaseModel, open_model
 from services.chassis.models.packaged import PACKAGED_WINDOW
+from services.chassis.moving.part import RoomPart
 from services.chassis.rpc.server import RpcServer
 from services.generation.api import GenerationServicer, ModelServicer
 from services.generation.backends.adapter_content import AdapterContent
 from services.generation.backends.adapter_files import FolderInspector, base_shapes
 from services.generation.backends.adapter_shelf import FolderShelf
-from services.generation.backends.adapter_table import SqlAdapterTable, SqlTrialTable, SqlWithheldTable
+from services.generation.backends.adapter_table import TRIALS, SqlAdapterTable, SqlTrialTable, SqlWithheldTable
 from services.generation.consumer import ADAPTER_TOPIC, AdapterEvents
 from services.generation.domain import AdapterLimits
 from services.generation.policy import DELEGATES, POLICY
@@ -48,7 +49,7 @@ from services.generation.usecases import (
 if TYPE_CHECKING:
     from services.generation.backends.vllm import VllmOptions
 
-__all__ = ["engine_environment", "engine_options", "serve"]
+__all__ = ["engine_environment", "engine_options", "moving", "serve"]
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -149,6 +150,17 @@ async def serve(settings: GenerationSettings) -> None:
 
     life.spawn(run(), name="watch-engine")
     await life.run_until_signal()
+
+
+def moving(settings: GenerationSettings) -> RoomPart:
+    """Return how the room is exported and imported."""
+    return RoomPart(
+        room="generation",
+        database_url=settings.database,
+        migrations="services.generation.migrations",
+        # What this machine's engine is being tried with.
+        left_out=frozenset({TRIALS.name}),
+    )
 
 
 class _Readiness:

@@ -24,6 +24,7 @@ from services.chassis.jobs.bell import hang_bell
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.jobs.table import JobTable
 from services.chassis.lifecycle import Lifecycle
+from services.chassis.moving.part import RoomPart
 from services.chassis.rpc.client import connect
 from services.chassis.rpc.server import RpcServer
 from services.chassis.rpc.tls import tls_of
@@ -36,6 +37,7 @@ from services.ingestion.backends import tables
 from services.ingestion.backends.database import SqlLedger
 from services.ingestion.backends.facts import ProtobufChunks
 from services.ingestion.backends.media_types import detect
+from services.ingestion.backends.moving import Settle
 from services.ingestion.backends.retrieval import IDEMPOTENT, RetrievalIndex
 from services.ingestion.backends.sandbox import SandboxedReader
 from services.ingestion.consumer import GROUP, INDEX_TOPIC, IndexEvents
@@ -55,7 +57,7 @@ from services.ingestion.usecases.parsing import ReadVersion
 from services.ingestion.usecases.receiving import Intake
 from services.ingestion.usecases.sweeping import Sweep
 
-__all__ = ["ROLES", "Role", "join", "serve"]
+__all__ = ["ROLES", "Role", "join", "moving", "serve"]
 
 _log = structlog.get_logger()
 
@@ -103,6 +105,17 @@ async def serve(settings: IngestionSettings, role: str) -> None:
     life = Lifecycle("ingestion")
     await join(settings, Role(role), life=life, registry=REGISTRY)
     await life.run_until_signal()
+
+
+def moving(settings: IngestionSettings) -> RoomPart:
+    """Return how the room is exported and imported."""
+    return RoomPart(
+        room="ingestion",
+        database_url=settings.database_url,
+        access=settings,
+        migrations="services.ingestion.migrations",
+        settle=Settle(open_blobs(settings.blobs_url)),
+    )
 
 
 async def join(

@@ -18,7 +18,7 @@ from services.chassis.logging import start_logging
 from services.local.plan import KeyPair, RoomPlan, StackPlan, free_addresses, plan_stack
 from services.local.supervisor import Supervisor
 
-__all__ = ["create_key", "create_key_now", "prepare", "run_stack"]
+__all__ = ["create_key", "create_key_now", "only_one", "prepare", "run_stack", "write_secret"]
 
 
 async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str, str], timeout_s: float) -> int:
@@ -26,7 +26,7 @@ async def run_stack(*, state_dir: Path, http_port: int, environment: Mapping[str
     start_logging("local", level="warning", form="console")
     console = Console(stderr=True)
     try:
-        with _only_one(state_dir):
+        with only_one(state_dir):
             plan = plan_stack(state_dir=state_dir, addresses=free_addresses(http_port), inherited=environment)
             prepare(plan)
             return await _supervise(plan, console, timeout_s)
@@ -47,12 +47,12 @@ def prepare(plan: StackPlan) -> None:
         if not pair.private.exists():
             private, public = generate_key_pair()
             pair.public.write_bytes(public)
-            _write_secret(pair.private, private)
+            write_secret(pair.private, private)
     # What API keys are hashed with, and what the secrets of webhooks are made of.
     for name in ("api-keys", "webhooks"):
         secret_file = plan.state_dir / "keys" / f"{name}.secret"
         if not secret_file.exists():
-            _write_secret(secret_file, secrets.token_hex(32).encode())
+            write_secret(secret_file, secrets.token_hex(32).encode())
 
 
 async def _supervise(plan: StackPlan, console: Console, timeout_s: float) -> int:
@@ -101,7 +101,7 @@ async def first_key(plan: StackPlan) -> str:
         return key_file.read_text().strip()
     gateway = plan.room("gateway")
     key = await create_key(gateway, "--tenant", "main", "--subject", "admin", "--role", "administrator")
-    _write_secret(key_file, key.encode())
+    write_secret(key_file, key.encode())
     return key
 
 
@@ -130,14 +130,14 @@ def create_key_now(gateway: RoomPlan, *arguments: str) -> str:
     return asyncio.run(create_key(gateway, *arguments))
 
 
-def _write_secret(path: Path, data: bytes) -> None:
+def write_secret(path: Path, data: bytes) -> None:
     """Write a file that only this user can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
 
 
 @contextmanager
-def _only_one(state_dir: Path) -> Iterator[None]:
+def only_one(state_dir: Path) -> Iterator[None]:
     """Hold the state folder, so that no second stack writes into it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Start the room, or change its embedder: `python -m services.retrieval [all|serve|index|reembed]`."""
+"""Start the room, change its embedder, or carry its part: `python -m services.retrieval [all|serve|index|reembed|export|import]`."""
 
 import sys
 

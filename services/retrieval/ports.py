@@ -1,6 +1,6 @@
 """What the room needs from the world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,6 +141,10 @@ class Index(Protocol):
 
     async def tokens(self, tenant: str, document_id: str, version: int) -> frozenset[str]:
         """Return every token of a version."""
+        ...
+
+    def scan(self, tenant: str) -> AsyncIterator[Sequence[ChunkRow]]:
+        """Yield every chunk of a tenant, vectors included, in batches; what is written meanwhile may be missing."""
         ...
 
     async def maintain(self) -> None:

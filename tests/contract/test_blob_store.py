@@ -176,3 +176,16 @@ def test_an_address_of_s3_that_is_none_is_refused_and_no_secret_shown(url: str, 
 def test_an_unknown_scheme_is_named() -> None:
     with pytest.raises(InvalidInput, match="ftp"):
         open_blobs("ftp://somewhere")
+
+
+async def test_everything_is_listed_and_what_was_replaced_is_told_apart(blobs: BlobStore) -> None:
+    assert await blobs.entries() == []
+    await blobs.put("acme/a", b"soup")
+    await blobs.put("globex/b", b"stew!")
+    first = await blobs.entries()
+    assert [(entry.key, entry.size) for entry in first] == [("acme/a", 4), ("globex/b", 5)]
+    await asyncio.sleep(0.01)
+    await blobs.put("acme/a", b"soap")
+    second = await blobs.entries()
+    assert (second[0].size, second[0].mark != first[0].mark) == (4, True)
+    assert second[1] == first[1]

@@ -4,6 +4,6 @@ One database (a SQLite file, a PostgreSQL schema) and one migration history per 
 """
 
 from services.chassis.database.connections import Database, hold, upsert
-from services.chassis.database.migrating import migrate
+from services.chassis.database.migrating import Migrations, migrate
 
-__all__ = ["Database", "hold", "migrate", "upsert"]
+__all__ = ["Database", "Migrations", "hold", "migrate", "upsert"]

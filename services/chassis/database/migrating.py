@@ -1,5 +1,7 @@
 """Bringing a room's tables to their newest version (Alembic)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
@@ -11,7 +13,46 @@ from sqlalchemy import Connection
 
 from services.chassis.database.connections import Database
 
-__all__ = ["migrate"]
+__all__ = ["VERSION_TABLE", "Migrations", "migrate"]
+
+VERSION_TABLE = "alembic_version"
+"""Where a database says at which version its tables are."""
+
+
+class Migrations:
+    """The history of a room's tables.
+
+    Args:
+        package: Package that holds it, in `versions`.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def revisions(self) -> list[str]:
+        """Return every version, oldest first."""
+        with self._scripts() as (_, script):
+            return [found.revision for found in script.walk_revisions()][::-1]
+
+    def upgrade(self, connection: Connection, revision: str = "head") -> None:
+        """Bring the tables to a version, in the transaction that `connection` is in."""
+        with self._scripts() as (config, script):
+
+            def steps(present: Any, _context: MigrationContext) -> Any:
+                return script._upgrade_revs(revision, present)  # noqa: SLF001  what Alembic's own command passes
+
+            with EnvironmentContext(config, script, fn=steps) as environment:
+                environment.configure(connection=connection, render_as_batch=True, version_table=VERSION_TABLE)
+                with environment.begin_transaction():
+                    environment.run_migrations()
+
+    @contextmanager
+    def _scripts(self) -> Iterator[tuple[Config, ScriptDirectory]]:
+        config = Config()
+        with resources.as_file(resources.files(self._package)) as folder:
+            config.set_main_option("script_location", str(folder))
+            config.set_main_option("path_separator", "os")
+            yield config, ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
 
 
 async def migrate(database: Database, package: str) -> None:
@@ -22,20 +63,5 @@ async def migrate(database: Database, package: str) -> None:
     Raises:
         Unavailable: The database is away.
     """
-    config = Config()
-    with resources.as_file(resources.files(package)) as folder:
-        config.set_main_option("script_location", str(folder))
-        config.set_main_option("path_separator", "os")
-        script = ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
-        async with database.migrating() as connection:
-            await connection.run_sync(_upgrade, config, script)
-
-
-def _upgrade(connection: Connection, config: Config, script: ScriptDirectory) -> None:
-    def steps(revision: Any, _context: MigrationContext) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001  what Alembic's own command passes
-
-    with EnvironmentContext(config, script, fn=steps) as environment:
-        environment.configure(connection=connection, render_as_batch=True)
-        with environment.begin_transaction():
-            environment.run_migrations()
+    async with database.migrating() as connection:
+        await connection.run_sync(Migrations(package).upgrade)

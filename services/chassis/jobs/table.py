@@ -18,7 +18,7 @@ from services.chassis.errors import Conflict
 from services.chassis.ids import new_id
 from services.chassis.telemetry import current_traceparent
 
-__all__ = ["Job", "JobState", "JobTable", "jobs_table"]
+__all__ = ["Job", "JobState", "JobTable", "end_leases", "jobs_table"]
 
 
 class JobState(StrEnum):
@@ -81,6 +81,11 @@ def jobs_table(metadata: MetaData) -> Table:
         Index("jobs_by_state", "state", "not_before"),
         Index("jobs_by_key", "key"),
     )
+
+
+async def end_leases(connection: AsyncConnection, table: Table) -> None:
+    """Let the next worker have every job that somebody holds: its holder is not there any more. Fences go on growing."""
+    await connection.execute(update(table).where(table.c.state == JobState.RUNNING).values(lease_until=0.0))
 
 
 class JobTable:

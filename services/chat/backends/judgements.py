@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
 from services.chassis.errors import Conflict, NotFound
+from services.chassis.moving.part import Arrival
 from services.chat.backends.announcements import announce
 from services.chat.backends.tables import comparisons, feedback, feedback_collections, loose_blobs, receipts
 from services.chat.domain.agreement import Rating
@@ -26,7 +27,7 @@ from services.chat.domain.feedback import (
 )
 from services.chat.domain.turn import Message
 
-__all__ = ["SqlJudgements", "withdraw_all"]
+__all__ = ["SqlJudgements", "settle", "withdraw_all"]
 
 # Whatever belongs to nothing since then may go at once.
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,16 @@ async def withdraw_all(connection: AsyncConnection, tenant: str, which: ColumnEl
     for feedback_id in gone:
         await announce(connection, tenant, FeedbackWithdrawn(feedback_id))
     return gone
+
+
+async def settle(connection: AsyncConnection, arrival: Arrival) -> None:
+    """Tell again, at a new place, of judgements that may not have been heard of; hearing of one twice changes nothing.
+
+    Answers are not told again: those who count them would count them twice.
+    """
+    late = feedback.c.created_at >= datetime.fromtimestamp(arrival.since, UTC)
+    for row in (await connection.execute(select(feedback).where(late).order_by(feedback.c.id))).all():
+        await announce(connection, row.tenant, _given(_feedback(row)))
 
 
 class SqlJudgements:

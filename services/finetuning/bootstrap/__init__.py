@@ -26,6 +26,7 @@ from services.chassis.jobs.bell import hang_bell
 from services.chassis.jobs.embedded import EmbeddedWorker
 from services.chassis.lifecycle import Lifecycle
 from services.chassis.models.folder import open_model
+from services.chassis.moving.part import RoomPart
 from services.chassis.rpc.server import RpcServer
 from services.finetuning import consumer, tasks
 from services.finetuning.api.adapters import AdapterServicer
@@ -36,6 +37,7 @@ from services.finetuning.api.promotions import PromotionServicer
 from services.finetuning.api.webhooks import WebhookServicer
 from services.finetuning.backends import tables
 from services.finetuning.backends.ledger import SqlLedger
+from services.finetuning.backends.moving import settle
 from services.finetuning.backends.trainer_process import TrainerProcess
 from services.finetuning.backends.webhook_sender import HttpWebhookSender
 from services.finetuning.bootstrap.parts import Stores, UseCases, join_usecases, open_rooms, open_stores
@@ -48,7 +50,7 @@ from services.finetuning.settings import FinetuningSettings
 from services.finetuning.telemetry import Metrics
 from services.finetuning.usecases.webhooks import DeliverWebhooks, Webhooks
 
-__all__ = ["ROLES", "Role", "join", "serve"]
+__all__ = ["ROLES", "Role", "join", "moving", "serve"]
 
 _log = structlog.get_logger()
 
@@ -76,6 +78,17 @@ async def serve(settings: FinetuningSettings, role: str) -> None:
     life = Lifecycle("finetuning")
     await join(settings, Role(role), life=life, registry=REGISTRY)
     await life.run_until_signal()
+
+
+def moving(settings: FinetuningSettings) -> RoomPart:
+    """Return how the room is exported and imported."""
+    return RoomPart(
+        room="finetuning",
+        database_url=settings.database_url,
+        access=settings,
+        migrations="services.finetuning.migrations",
+        settle=settle,
+    )
 
 
 async def join(

@@ -25,7 +25,7 @@ from services.chassis.database import Database, upsert
 from services.chassis.errors import Conflict
 from services.generation.domain import AdapterFiles, Registration
 
-__all__ = ["SqlAdapterTable", "SqlTrialTable", "SqlWithheldTable"]
+__all__ = ["TRIALS", "SqlAdapterTable", "SqlTrialTable", "SqlWithheldTable"]
 
 METADATA: Final = MetaData()
 ADAPTERS: Final = Table(

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.chassis.ids import new_id
 
-__all__ = ["UPLOADS", "Blob", "document_folders", "file_key", "upload_key", "version_key"]
+__all__ = ["UPLOADS", "Blob", "document_folders", "file_key", "files_folder", "upload_key", "version_key"]
 
 # Unfinished uploads; the id in a name tells its age.
 UPLOADS: Final = "uploads"
@@ -21,9 +21,14 @@ class Blob:
     ALL: Final = (TEXT, CHUNKS, BOXES, SECTIONS, ATTRIBUTES)
 
 
+def files_folder(tenant: str) -> str:
+    """Return the folder of a tenant's files."""
+    return f"{tenant}/files"
+
+
 def file_key(tenant: str, digest: str) -> str:
     """Return where bytes with this SHA-256 are kept."""
-    return f"{tenant}/files/{digest}"
+    return f"{files_folder(tenant)}/{digest}"
 
 
 def upload_key() -> str:

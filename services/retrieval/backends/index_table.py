@@ -14,7 +14,7 @@ from services.retrieval.backends.document_rows import document_states, state_of
 from services.retrieval.backends.tables import documents, index_documents, indexes
 from services.retrieval.domain import DocumentState, IndexRecord, IndexState, PendingDocument
 
-__all__ = ["SqlIndexTable"]
+__all__ = ["SqlIndexTable", "index_values"]
 
 # Parameters that every database takes in one statement; a document has two.
 _SLICE: Final = 200
@@ -45,7 +45,7 @@ class SqlIndexTable:
     async def enter(self, record: IndexRecord) -> None:
         """Note the first index."""
         async with self._database.begin() as connection:
-            await connection.execute(upsert(connection, indexes).values(_values(record)).on_conflict_do_nothing())
+            await connection.execute(upsert(connection, indexes).values(index_values(record)).on_conflict_do_nothing())
 
     async def build(self, record: IndexRecord, *, holder: str, lease_s: float) -> bool:
         """Note that an index is being built, or go on with one whose builder is gone; return False while one is there."""
@@ -53,7 +53,7 @@ class SqlIndexTable:
         async with self._database.begin() as connection:
             await connection.execute(
                 upsert(connection, indexes)
-                .values(_values(record) | {"held_by": holder, "held_until": now + lease_s})
+                .values(index_values(record) | {"held_by": holder, "held_until": now + lease_s})
                 .on_conflict_do_nothing()
             )
             rows = {
@@ -286,7 +286,8 @@ def _parts(places: Sequence[PendingDocument]) -> list[Sequence[PendingDocument]]
     return [places[first : first + _SLICE] for first in range(0, len(places), _SLICE)]
 
 
-def _values(record: IndexRecord) -> dict[str, Any]:
+def index_values(record: IndexRecord) -> dict[str, Any]:
+    """Return the columns of an index's row."""
     return {
         "name": record.name,
         "digest": record.digest,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -14,7 +14,7 @@ from lancedb.index import FTS, IvfFlat
 from numpy.typing import NDArray
 
 from services.chassis.errors import Conflict, NotFound, Unavailable
-from services.retrieval.backends.lancedb_rows import HIT_COLUMNS, hits_of, quoted, schema, table_of, where
+from services.retrieval.backends.lancedb_rows import HIT_COLUMNS, hits_of, quoted, rows_of, schema, table_of, where
 from services.retrieval.domain import ChunkRow, Hit, Scope
 
 __all__ = ["TABLE", "LanceIndex"]
@@ -29,6 +29,8 @@ _MAX_LOOSE_S: Final = 30.0
 _KEEP_OLD: Final = timedelta(minutes=10)
 # Partitions searched of a vector index: recall above .95 at the square root of the rows as their number.
 _PROBES: Final = 24
+# Rows handed out at a time where all of a tenant are: some MB.
+_SCANNED: Final = 1_000
 
 
 class LanceIndex:
@@ -173,6 +175,19 @@ class LanceIndex:
         with _translated():
             found = await self._table.query().where(condition).select(["search_text"]).to_arrow()
         return frozenset(token for text in found.column("search_text").to_pylist() for token in text.split())
+
+    async def scan(self, tenant: str) -> AsyncIterator[Sequence[ChunkRow]]:
+        """Yield every chunk of a tenant in batches."""
+        with _translated():
+            query = self._table.query().where(f"tenant = {quoted(tenant)}")
+            batches = await query.to_batches(max_batch_length=_SCANNED)
+        while True:
+            with _translated():
+                batch = await anext(batches, None)
+            if batch is None:
+                return
+            if rows := rows_of(batch):
+                yield rows
 
     async def maintain(self) -> None:
         """Fold loose rows in when there are many or they are old; remove old files when nobody reads them any more."""

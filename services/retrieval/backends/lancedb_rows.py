@@ -16,7 +16,7 @@ from services.retrieval.domain import (
     folded,
 )
 
-__all__ = ["HIT_COLUMNS", "hits_of", "quoted", "schema", "table_of", "where"]
+__all__ = ["HIT_COLUMNS", "hits_of", "quoted", "rows_of", "schema", "table_of", "where"]
 
 HIT_COLUMNS: Final = (
     "chunk_id", "collection_id", "document_id", "version", "access_revision", "text", "start", "end",
@@ -76,6 +76,33 @@ def table_of(rows: Sequence[ChunkRow], dimension: int) -> pa.Table:
         for row in rows
     ]
     return pa.Table.from_pylist(flat, schema=schema(dimension))
+
+
+def rows_of(table: pa.Table | pa.RecordBatch) -> list[ChunkRow]:
+    """Return the rows of an Arrow table of the same schema."""
+    if not table.num_rows:
+        return []
+    vectors = np.stack(table.column("vector").to_numpy(zero_copy_only=False)).astype(np.float32)
+    return [
+        ChunkRow(
+            chunk_id=row["chunk_id"],
+            tenant=row["tenant"],
+            collection_id=row["collection_id"],
+            document_id=row["document_id"],
+            version=row["version"],
+            live=row["live"],
+            principals=tuple(row["principals"]),
+            access_revision=row["access_revision"],
+            attribute_terms=tuple(row["attribute_terms"]),
+            text=row["text"],
+            start=row["start"],
+            end=row["end"],
+            locator=Locator(row["page_first"], row["page_last"], tuple(row["heading_path"]), row["part"]),
+            search_text=row["search_text"],
+            vector=vector,
+        )
+        for row, vector in zip(table.drop_columns(["vector"]).to_pylist(), vectors, strict=True)
+    ]
 
 
 def hits_of(table: pa.Table, scores: Iterable[float]) -> list[Hit]:

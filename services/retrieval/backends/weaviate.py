@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateQueryError
 from services.chassis.errors import Conflict, InvalidInput, NotFound, Unavailable
 from services.retrieval.backends.weaviate_rows import (
     HIT_PROPERTIES,
+    ROW_PROPERTIES,
     SLOTS,
     hits_of,
     object_of,
@@ -32,6 +34,7 @@ from services.retrieval.backends.weaviate_rows import (
     place_of,
     principals_of,
     properties,
+    row_of,
     tenant_name,
     terms_of,
     where,
@@ -53,6 +56,8 @@ _MAX_RESULTS: Final = 10_000
 _MAX_GROUPS: Final = 10_000
 # Chunks read at once where all of a document are; a chunk is a few kilobytes.
 _PAGE: Final = 2_000
+# Chunks read at once with their vectors where all of a tenant are: an answer of some MB.
+_SCANNED: Final = 500
 # Documents named in one filter.
 _MAX_DOCUMENTS: Final = 500
 # Objects of one batch, and characters in them: a message holds 10 MB or more.
@@ -302,6 +307,16 @@ class WeaviateIndex:
             held.update(token for one in found for token in one.properties["search_text"].split())
         return frozenset(held)
 
+    async def scan(self, tenant: str) -> AsyncIterator[Sequence[ChunkRow]]:
+        """Yield every chunk of a tenant in batches, in the order of their ids."""
+        after = None
+        while True:
+            found = await self._ask(tenant, _page_after(after))
+            if found is None or not found.objects:
+                return
+            after = found.objects[-1].uuid
+            yield [row_of(one, tenant) for one in found.objects]
+
     async def maintain(self) -> None:
         """Do nothing: the server folds in what was written by itself."""
 
@@ -361,6 +376,13 @@ class WeaviateIndex:
             if known:
                 raise
             return None
+
+
+def _page_after(chunk_id: UUID | None) -> Callable[[Collection], Awaitable[Any]]:
+    """Return the question for the chunks whose ids come next."""
+    return lambda collection: collection.query.fetch_objects(
+        after=chunk_id, limit=_SCANNED, return_properties=list(ROW_PROPERTIES), include_vector=True
+    )
 
 
 def _parts(document_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -17,6 +17,7 @@ from services.retrieval.domain import ChunkRow, Comparison, Hit, Locator, Scope,
 
 __all__ = [
     "HIT_PROPERTIES",
+    "ROW_PROPERTIES",
     "SLOTS",
     "hits_of",
     "object_of",
@@ -27,6 +28,7 @@ __all__ = [
     "place_of",
     "principals_of",
     "properties",
+    "row_of",
     "tenant_name",
     "terms_of",
     "where",
@@ -36,6 +38,8 @@ HIT_PROPERTIES: Final = (
     "collection_id", "document_id", "version", "access_revision", "text", "start", "end", "page_first", "page_last",
     "heading_path", "part",
 )  # fmt: skip
+
+ROW_PROPERTIES: Final = (*HIT_PROPERTIES, "live", "principals", "attribute_terms", "search_text")
 
 # Each chunk has one of so many slots, drawn from its id: ranges of slots are pages of a document of any size.
 SLOTS: Final = 1 << 16
@@ -118,6 +122,29 @@ def object_of(row: ChunkRow) -> DataObject[dict[str, Any], None]:
             "page_last": row.locator.page_last,
         },
         vector=row.vector.tolist(),
+    )
+
+
+def row_of(found: Any, tenant: str) -> ChunkRow:
+    """Return an object with every property as the row that it was made of."""
+    held = found.properties
+    return ChunkRow(
+        chunk_id=str(found.uuid),
+        tenant=tenant,
+        collection_id=_inside(held["collection_id"]),
+        document_id=_inside(held["document_id"]),
+        version=held["version"],
+        live=held["live"],
+        # Empty lists do not come back.
+        principals=tuple(_inside(principal) for principal in held["principals"] or ()),
+        access_revision=held["access_revision"],
+        attribute_terms=tuple(_inside(term) for term in held["attribute_terms"] or ()),
+        text=held["text"],
+        start=held["start"],
+        end=held["end"],
+        locator=Locator(held["page_first"], held["page_last"], tuple(held["heading_path"] or ()), held["part"]),
+        search_text=held["search_text"],
+        vector=np.asarray(found.vector["default"], dtype=np.float32),
     )
 
 

@@ -6,6 +6,8 @@ from typing import Final
 
 from services.chassis.lifecycle import run
 from services.chassis.logging import start_logging
+from services.chassis.moving.command import moved
+from services.chassis.moving.part import RoomPart
 from services.chassis.settings import load
 from services.chassis.telemetry import start_telemetry
 from services.retrieval.bootstrap.serving import serve
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: It ended otherwise than it should; the log says why.
     """
+    if moved(arguments, _part):
+        return
     parser = argparse.ArgumentParser(prog="python -m services.retrieval", description="The retrieval room.")
     roles = parser.add_subparsers(dest="role", metavar="role")
     for role, said in zip(_ROLES, ("answer calls and index (the default)", "answer calls", "index"), strict=True):
@@ -48,3 +52,9 @@ def main(arguments: Sequence[str]) -> None:
         run(remove(settings, IndexState.OLD if given.drop_old else IndexState.BUILDING))
     elif not run(reembed(settings)):
         raise SystemExit(_STOPPED)
+
+
+def _part() -> RoomPart:
+    from services.retrieval.bootstrap.moving import moving  # noqa: PLC0415  not while the room runs
+
+    return moving(load(RetrievalSettings))

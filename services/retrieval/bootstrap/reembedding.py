@@ -35,7 +35,7 @@ async def reembed(settings: RetrievalSettings) -> bool:
     """Build the index of `next_embedder_url` and make it live; return whether it came to that, or was stopped."""
     lifecycle = Lifecycle("retrieval")
     try:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, access=settings)
         lifecycle.on_stop(database.close, name="database")
         await migrate(database, "services.retrieval.migrations")
         models = await open_models(settings, lifecycle)
@@ -60,7 +60,7 @@ async def reembed(settings: RetrievalSettings) -> bool:
 
 async def remove(settings: RetrievalSettings, state: IndexState) -> None:
     """Remove the index that is being built, or the old one."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, access=settings)
     try:
         await migrate(database, "services.retrieval.migrations")
         removing = RemoveIndex(table=SqlIndexTable(database), shelf=open_shelf(settings), holder=new_id("builder_"))
