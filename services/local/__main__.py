@@ -37,6 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "reembed":
         plan = plan_stack(state_dir=arguments.state_dir, addresses=free_addresses(0), inherited=os.environ)
+        if not plan.private_key_file.exists():
+            parser.error(f"--state-dir: {arguments.state_dir} holds no stack; name the folder of one that was started.")
         room = plan.room("retrieval")
         # In place of this process: it has the terminal, and is told of signals.
         command = [*room.command, "reembed", *(arguments.more or ())]
