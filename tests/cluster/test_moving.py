@@ -48,7 +48,7 @@ def put(client: httpx.Client, collection: str, number: int, content: str, **abou
     params = {"collection": collection, "filename": f"fern-{number}.md", "key": f"fern-{number}", **about}
     answer = client.post("/brain/v1/documents", params=params, content=content.encode())
     assert answer.is_success, answer.text
-    return str(answer.json()["id"])
+    return str(answer.json()["document"]["id"])
 
 
 def fill(root: httpx.Client, collection: str) -> dict[str, str]:
