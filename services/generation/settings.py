@@ -36,8 +36,13 @@ class GenerationSettings(EventSettings):
         max_adapter_bytes: Largest weights file of an adapter.
         kv_cache_gib: Memory for keys and values on a CPU, GiB.
         gpu_memory_utilization: Share of a GPU's memory that the engine takes.
-        tensor_parallel_size: GPUs that share one layer.
-        pipeline_parallel_size: GPUs that share the layers.
+        tensor_parallel_size: GPUs that share each layer; it must divide the model's attention heads (docs/generation.md).
+        pipeline_parallel_size: Groups of such GPUs, each with some of the layers; their product is how many GPUs are taken.
+        distributed_executor: Who runs the parts: `mp` are processes of this machine, `ray` those of a Ray cluster, which
+            must be there; `auto` lets the engine choose.
+        kv_cache_dtype: Number format of keys and values; `auto` takes that of the weights.
+        quantization: How weights are to be made smaller as they are loaded (`fp8`, …, as the engine knows them); empty takes
+            them as the model's files are.
         block_size: Tokens in a block of the prefix cache; 0 lets the engine choose (32 on a CPU, whose own choice of
             128 would give short prompts no hits).
         eager: Run without compilation: `auto` compiles on a GPU only.
@@ -71,6 +76,9 @@ class GenerationSettings(EventSettings):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     tensor_parallel_size: int = Field(default=1, ge=1)
     pipeline_parallel_size: int = Field(default=1, ge=1)
+    distributed_executor: Literal["auto", "mp", "ray"] = "auto"
+    kv_cache_dtype: Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    quantization: str = ""
     block_size: int = Field(default=0, ge=0)
     eager: Literal["auto", "true", "false"] = "auto"
     max_num_seqs: int = Field(default=0, ge=0)

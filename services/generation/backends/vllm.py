@@ -60,6 +60,9 @@ class VllmOptions:
         template_hash: SHA-256 of its chat template.
         max_model_len: Context window; 0 takes the model's own.
         eager: None compiles on a GPU only.
+        distributed_executor: `mp` or `ray`; `auto` lets the engine choose.
+        kv_cache_dtype: Number format of keys and values.
+        quantization: How weights are made smaller as they are loaded; empty takes them as they are.
         lora_modules: Layers that adapters may change, by the last part of their names.
         block_size: Tokens in a block of the prefix cache; 0 lets us choose on a CPU and the engine on a GPU.
         max_num_seqs: Sequences in one batch; 0 lets the engine choose.
@@ -78,6 +81,9 @@ class VllmOptions:
     gpu_memory_utilization: float
     tensor_parallel_size: int
     pipeline_parallel_size: int
+    distributed_executor: str
+    kv_cache_dtype: str
+    quantization: str
     block_size: int
     eager: bool | None
     max_num_seqs: int
@@ -88,8 +94,12 @@ class VllmOptions:
         return current_platform.is_cpu() and self.eager is not False
 
     @property
-    def _single(self) -> bool:
-        return self.tensor_parallel_size * self.pipeline_parallel_size == 1
+    def _executor(self) -> Any:
+        if self.distributed_executor != "auto":
+            return self.distributed_executor
+        # One process less to start and to keep in memory where there is nothing to share.
+        single = self.tensor_parallel_size * self.pipeline_parallel_size == 1
+        return UniProcExecutor if current_platform.is_cpu() and single else None
 
     def engine_args(self) -> AsyncEngineArgs:
         """Return vLLM's own form."""
@@ -114,8 +124,9 @@ class VllmOptions:
             # Reading a prompt in parts brings the CPU worker down when the request has a seed (its generator cannot be set
             # back), so prompts are read whole there.
             enable_chunked_prefill=False if cpu else None,
-            # One process less to start and to keep in memory where there is nothing to share.
-            distributed_executor_backend=UniProcExecutor if cpu and self._single else None,
+            distributed_executor_backend=self._executor,
+            kv_cache_dtype=self.kv_cache_dtype,
+            quantization=self.quantization or None,
             trust_remote_code=False,
             worker_extension_cls=EXTENSION if cpu else "",
             enable_log_requests=False,
