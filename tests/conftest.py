@@ -15,7 +15,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 # Tests that share what takes longest to start; they begin first, since the others fill what is left.
-_FIRST = {"engine": 0, "scripted_stack": 1}
+_FIRST = {"engine": 0, "own": 1, "scripted_stack": 2}
 
 
 # Before xdist's own hook, which reads the marks.
@@ -46,7 +46,8 @@ def _group(item: pytest.Item) -> str:
     fixtures = getattr(item, "fixturenames", ())
     if item.get_closest_marker("engine") or "stack" in fixtures:
         return "engine"
-    return "scripted_stack" if "scripted_stack" in fixtures else str(item.path)
+    shared = next((name for name in ("own", "scripted_stack") if name in fixtures), None)
+    return shared or str(item.path)
 
 
 @pytest.fixture(scope="session")
