@@ -1,114 +1,71 @@
-"""Redis behind TLS that asks clients for certificates, and behind a password: who may come in, and what others meet."""
+"""Redis behind TLS and a password: who may come in, and what others meet."""
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
-from gateway.backends.redis_counters import RedisCounters
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import InvalidInput, Unavailable
 from services.chassis.jobs.bell import open_bell
 from services.chassis.redis_access import RedisAccess, RedisSettings
 from tests.certificates import Authority
-from tests.cluster.servers.redis import RedisServer
+from tests.cluster.guarded_servers import GuardedRedis, RedisCaller, Shown
 from tests.cluster_servers import ClusterServers
 
 pytestmark = pytest.mark.cluster
 
-PASSWORD = "correct: horse/battery"
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A Redis that lets in who shows a certificate of its authority and knows a password."""
-
-    url: str
-    folder: Path
-    authority: Authority
-
-    def access(self, **changed: Any) -> RedisAccess:
-        certificate, key = self.authority.sign("room")
-        password = self.folder / "password"
-        password.write_text(f"{PASSWORD}\n")
-        given: dict[str, Any] = {
-            "redis_password_file": password,
-            "redis_ca_file": self.authority.file,
-            "redis_cert_file": certificate,
-            "redis_cert_key_file": key,
-        }
-        return RedisAccess.of(self.url, RedisSettings(**(given | changed)))
-
 
 @pytest.fixture(scope="module")
-def guarded(cluster: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded-redis")
-    authority = Authority(folder)
-    certificate, key = authority.sign("redis")
-    server = RedisServer(
-        folder / "redis",
-        arguments=[
-            *("--tls-port", "{tls_port}", "--tls-auth-clients", "yes", "--tls-ca-cert-file", str(authority.file)),
-            *("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--requirepass", PASSWORD),
-        ],
-    )
-    server.start()
-    yield Guarded(f"{server.tls_url}/0", folder, authority)
-    server.stop()
+def guarded(cluster: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedRedis]:
+    made = GuardedRedis(tmp_path_factory.mktemp("guarded-redis"))
+    yield made
+    made.process.stop()
 
 
-async def test_who_shows_a_certificate_and_knows_the_password_rings_and_counts(guarded: Guarded) -> None:
+@pytest.fixture
+def shown(guarded: GuardedRedis) -> Shown:
+    return Shown(guarded.authority.file, *guarded.authority.sign("room"))
+
+
+async def is_heard(caller: RedisAccess, hearer: RedisAccess, *, within_s: float) -> bool:
     woken = asyncio.Event()
-    heard = open_bell(guarded.access(), room="kitchen", wake=woken.set)
-    caller = open_bell(guarded.access(), room="kitchen", wake=lambda: None)
+    heard = open_bell(hearer, room="kitchen", wake=woken.set)
+    ringing = open_bell(caller, room="kitchen", wake=lambda: None)
     assert heard is not None
-    assert caller is not None
+    assert ringing is not None
     hearing = asyncio.create_task(heard.run())
-    caller.ring()
-    async with asyncio.timeout(60):
-        await woken.wait()
-    hearing.cancel()
-    await asyncio.gather(hearing, return_exceptions=True)
-    await heard.close()
-    await caller.close()
-
-    alone = Counter("alone", "Counted alone.", registry=CollectorRegistry())
-    counters = RedisCounters(guarded.access(), alone=alone)
-    assert (await counters.draw("key", 10)).allowed
-    await counters.close()
-    assert alone._value.get() == 0
-
-
-@pytest.mark.parametrize("what", ["password", "expired", "another authority's", "no certificate", "server"])
-async def test_who_does_not_counts_alone(guarded: Guarded, tmp_path: Path, what: str) -> None:
-    stranger = Authority(tmp_path, "stranger")
-    match what:
-        case "password":
-            wrong = tmp_path / "wrong"
-            wrong.write_text("incorrect donkey")
-            changed: dict[str, Any] = {"redis_password_file": wrong}
-        case "expired":
-            certificate, key = guarded.authority.sign("late", expired=True)
-            changed = {"redis_cert_file": certificate, "redis_cert_key_file": key}
-        case "another authority's":
-            certificate, key = stranger.sign("room")
-            changed = {"redis_cert_file": certificate, "redis_cert_key_file": key}
-        case "no certificate":
-            changed = {"redis_cert_file": None, "redis_cert_key_file": None}
-        case _:
-            changed = {"redis_ca_file": stranger.file}
-    alone = Counter("alone", "Counted alone.", registry=CollectorRegistry())
-    counters = RedisCounters(guarded.access(**changed), alone=alone)
-    assert (await counters.draw("key", 10)).allowed
-    await counters.close()
-    assert alone._value.get() == 1
+    ringing.ring()
+    try:
+        async with asyncio.timeout(within_s):
+            await woken.wait()
+    except TimeoutError:
+        return False
+    finally:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        await heard.close()
+        await ringing.close()
+    return True
 
 
-def test_settings_that_go_together_are_asked_for_together(guarded: Guarded) -> None:
+async def test_who_shows_a_certificate_and_knows_the_password_is_heard(
+    guarded: GuardedRedis, shown: Shown, tmp_path: Path
+) -> None:
+    assert await is_heard(guarded.access(shown), guarded.access(shown), within_s=60)
+    stranger = Shown(shown.ca, *Authority(tmp_path, "stranger").sign("room"))
+    assert not await is_heard(guarded.access(stranger), guarded.access(shown), within_s=5)
+
+
+async def test_who_does_not_know_the_password_counts_alone(guarded: GuardedRedis, shown: Shown, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("incorrect donkey")
+    with pytest.raises(Unavailable, match="alone"):
+        await RedisCaller(guarded.access(shown, redis_password_file=wrong)).reach()
+
+
+def test_settings_that_go_together_are_asked_for_together(guarded: GuardedRedis, shown: Shown) -> None:
     with pytest.raises(InvalidInput, match="redis_cert_key_file"):
-        guarded.access(redis_cert_key_file=None)
+        guarded.access(shown, redis_cert_key_file=None)
     with pytest.raises(InvalidInput, match="rediss://"):
         RedisAccess.of("redis://host", RedisSettings(redis_ca_file=guarded.authority.file))

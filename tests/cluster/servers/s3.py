@@ -25,14 +25,19 @@ class S3Server(ServerProcess):
         access_key: Access key of the one account.
         secret_key: Its secret, of this start only.
         bucket: A bucket that is there.
+
+    Args:
+        folder: Its own folder.
+        tls: Its certificate and the key; None for plain text.
     """
 
     bucket = "brain"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None) -> None:
         super().__init__("s3", folder)
+        self._secured: list[str | Path] = ["--cert", tls[0], "--key", tls[1]] if tls else []
         self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._port}"
         self.access_key = "brain"
         self.secret_key = secrets.token_urlsafe(24)
 
@@ -49,7 +54,7 @@ class S3Server(ServerProcess):
     def command(self) -> Sequence[str | Path]:
         """Return what starts it; attributes of objects are kept as files, which every file system has."""
         keeping: list[str | Path] = ["posix", "--sidecar", self.folder / "attributes", self.folder / "objects"]
-        return [install(), "--port", f"127.0.0.1:{self._port}", "--quiet", *keeping]
+        return [install(), "--port", f"127.0.0.1:{self._port}", "--quiet", *self._secured, *keeping]
 
     def is_ready(self) -> bool:
         """Return whether it listens."""

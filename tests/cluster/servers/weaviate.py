@@ -1,6 +1,7 @@
 """Weaviate: the index of a cluster, one node with an administrator's and a reader's key."""
 
 import secrets
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -29,20 +30,30 @@ class WeaviateServer(ServerProcess):
         grpc: `host:port`.
         key: API key of the administrator.
         reader_key: API key of who may only read.
+
+    Args:
+        folder: Its own folder.
+        tls: Its certificate, the key, and the authorities of callers; REST asks callers for a certificate, gRPC does not.
+            None for plain text.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path, Path] | None = None) -> None:
         super().__init__("weaviate", folder)
+        self._tls = tls
         self._ports = {name: free_port() for name in ("http", "grpc", "gossip", "data", "metrics")}
         # On one machine a node looks for its own calls here, whatever it is told; else it never elects itself.
         self._ports["raft"] = free_port(together=2)
         self._ports["raft_rpc"] = self._ports["raft"] + 1
-        self.http = f"http://127.0.0.1:{self._ports['http']}"
+        self.http = f"{'https' if tls else 'http'}://127.0.0.1:{self._ports['http']}"
         self.grpc = f"127.0.0.1:{self._ports['grpc']}"
         self.key, self.reader_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
 
     def command(self) -> Sequence[str | Path]:
         """Return what starts it."""
+        if self._tls:
+            given = zip(("--tls-certificate", "--tls-key", "--tls-ca"), self._tls, strict=True)
+            listening = ["--scheme", "https", "--tls-host", "127.0.0.1", "--tls-port", str(self._ports["http"])]
+            return [install(), *listening, *(part for pair in given for part in pair)]
         return [install(), "--scheme", "http", "--host", "127.0.0.1", "--port", str(self._ports["http"])]
 
     def environment(self) -> dict[str, str]:
@@ -76,12 +87,18 @@ class WeaviateServer(ServerProcess):
             "PROMETHEUS_MONITORING_PORT": ports["metrics"],
             "DISABLE_TELEMETRY": "true",
             "GO_PROFILING_DISABLE": "true",
-        }
+        } | ({"GRPC_CERT_FILE": str(self._tls[0]), "GRPC_KEY_FILE": str(self._tls[1])} if self._tls else {})
 
     def is_ready(self) -> bool:
         """Return whether it says so."""
+        context = None
+        if self._tls:
+            certificate, key, authorities = self._tls
+            context = ssl.create_default_context(cafile=authorities)
+            context.load_cert_chain(certificate, key)
         try:
-            with urllib.request.urlopen(f"{self.http}/v1/.well-known/ready", timeout=2) as answer:
+            ready = f"{self.http}/v1/.well-known/ready"
+            with urllib.request.urlopen(ready, timeout=2, context=context) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
