@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster_servers import ClusterServers, cluster_servers
+from tests.cluster_servers import VARIABLE, ClusterServers, cluster_servers
 from tests.fresh_databases import fresh_schema
 from tests.generation_client import GenerationRoom
 from tests.running_stack import ROOT, RunningStack, running_stack
@@ -21,8 +21,13 @@ _FIRST = {"engine": 0, "own": 1, "scripted_stack": 2}
 # Before xdist's own hook, which reads the marks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests out to processes so that each stack is started once per run: by the stack they share, else by file."""
+    """Deal tests out to processes so that each stack is started once per run: by the stack they share, else by file.
+
+    Where the servers of a cluster run, the stacks of tests stand on them: whatever runs on a stack is a test of the cluster then.
+    """
     for item in items:
+        if VARIABLE in os.environ and item.path.is_relative_to(ROOT / "tests" / "e2e"):
+            item.add_marker(pytest.mark.cluster)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))
 
