@@ -140,7 +140,14 @@ async def filled(room: Room) -> None:
             await connection.execute(insert(tables.documents).values(row))
             if row["active_version"]:
                 version = {"tenant": tenant, "document_id": document, "version": row["active_version"]}
-                version |= {"file_id": "f", "filename": "f.md", "title": "F", "text_blob_key": "k", "chunk_count": 3}
+                version |= {
+                    "file_id": "f",
+                    "filename": "f.md",
+                    "title": "F",
+                    "text_blob_key": "k",
+                    "chunks_blob_key": "c",
+                    "chunk_count": 3,
+                }
                 await connection.execute(insert(tables.versions).values(version))
     await database.close()
     await room.index.write([chunk("a", at, version=2) for at in range(3)] + [chunk("a", 9)])

@@ -16,7 +16,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
@@ -24,6 +24,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 
 from services.chassis.errors import BrainError, InvalidInput, Unavailable
 from services.generation.backends.orphan_guard import OrphanGuard
+from services.generation.backends.vllm_sampling import params_of, reason_of
 from services.generation.backends.vllm_tokens import EngineTokens
 from services.generation.backends.vllm_worker import EXTENSION
 from services.generation.domain import (
@@ -33,7 +34,6 @@ from services.generation.domain import (
     Finish,
     Model,
     Prompt,
-    Sampling,
     Score,
     Step,
     TokenLogprob,
@@ -46,7 +46,6 @@ _log = structlog.get_logger()
 _FINISH: Final = {"stop": Finish.STOP, "length": Finish.LENGTH, "abort": Finish.CANCELLED, "error": Finish.ERROR}
 # The CPU's own block size of 128 would give prompts of a few hundred tokens hardly a prefix hit.
 _CPU_BLOCK: Final = 32
-_MAX_REASON_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ class VllmEngine:
             llm = AsyncLLM.from_engine_args(options.engine_args(), stat_loggers=[pulse.logger])
         except (ValueError, VLLMClientError, OSError) as error:
             raise InvalidInput(
-                f"model: {options.model!r} cannot be served ({_reason(error)}).", param="model"
+                f"model: {options.model!r} cannot be served ({reason_of(error)}).", param="model"
             ) from error
         except RuntimeError as error:
             raise Unavailable("The engine did not come up.", private=repr(error)) from error
@@ -215,7 +214,7 @@ class VllmEngine:
     async def generate(self, work: Work) -> AsyncGenerator[Step, None]:
         """Yield what the engine produces."""
         cached = 0
-        async with aclosing(self._outputs(work.prompt.ids, _params(work.sampling), work)) as outputs:
+        async with aclosing(self._outputs(work.prompt.ids, params_of(work.sampling), work)) as outputs:
             async for output in outputs:
                 cached = max(cached, output.num_cached_tokens or 0)
                 for part in output.outputs:
@@ -261,7 +260,7 @@ class VllmEngine:
         except EngineDeadError as error:
             raise _dead(error) from error
         except Exception as error:  # whatever the engine's loader raises is about these files
-            raise InvalidInput(f"adapter: the engine refuses it ({_reason(error)}).", param="adapter") from error
+            raise InvalidInput(f"adapter: the engine refuses it ({reason_of(error)}).", param="adapter") from error
 
     async def unload(self, adapter: Adapter) -> None:
         """Forget an adapter."""
@@ -304,7 +303,7 @@ class VllmEngine:
         except EngineDeadError as error:
             raise _dead(error) from error
         except (VLLMClientError, ValueError) as error:
-            raise InvalidInput(f"The engine refuses the request: {_reason(error)}") from error
+            raise InvalidInput(f"The engine refuses the request: {reason_of(error)}") from error
         except EngineGenerateError as error:
             raise _failed(error) from error
 
@@ -353,36 +352,6 @@ def _dtype(wanted: str) -> str:
     return "float32" if wanted == "auto" and slow else wanted
 
 
-def _params(sampling: Sampling) -> SamplingParams:
-    structured = None
-    if sampling.json_schema:
-        structured = StructuredOutputsParams(json=sampling.json_schema)
-    elif sampling.json_object:
-        structured = StructuredOutputsParams(json_object=True)
-    try:
-        return SamplingParams(
-            n=sampling.n,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-            stop=list(sampling.stop),
-            max_tokens=sampling.max_tokens,
-            min_tokens=sampling.min_tokens,
-            ignore_eos=sampling.ignore_eos,
-            logprobs=sampling.top_logprobs if sampling.logprobs else None,
-            structured_outputs=structured,
-            output_kind=RequestOutputKind.DELTA,
-            skip_clone=True,
-        )
-    except (VLLMClientError, ValueError) as error:
-        raise InvalidInput(f"sampling: {_reason(error)}", param="sampling") from error
-
-
 def _lora(adapter: Adapter) -> LoRARequest:
     # The number keeps two tenants' adapters of one name apart.
     return LoRARequest(f"{adapter.number}:{adapter.name}", adapter.number, adapter.files.path)
@@ -395,10 +364,5 @@ def _dead(error: EngineDeadError) -> Unavailable:
 def _failed(error: EngineGenerateError) -> BrainError:
     cause = error.__cause__
     if isinstance(cause, VLLMClientError | ValueError):
-        return InvalidInput(f"The engine refuses the request: {_reason(cause)}")
+        return InvalidInput(f"The engine refuses the request: {reason_of(cause)}")
     return Unavailable("The engine failed on this request.", private=repr(cause or error), retry_after_s=1.0)
-
-
-def _reason(error: BaseException) -> str:
-    """Return the engine's own words, without a traceback it may carry and not at any length."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:_MAX_REASON_CHARS]

@@ -16,7 +16,6 @@ from weaviate.classes.config import (
     StopwordsPreset,
     VectorDistances,
 )
-from weaviate.classes.data import DataObject
 from weaviate.classes.query import FilterReturn, MetadataQuery
 from weaviate.collections import CollectionAsync
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateQueryError
@@ -26,8 +25,8 @@ from services.retrieval.backends.weaviate_rows import (
     HIT_PROPERTIES,
     ROW_PROPERTIES,
     SLOTS,
+    batches_of,
     hits_of,
-    object_of,
     of_documents,
     of_places,
     of_slots,
@@ -60,9 +59,6 @@ _PAGE: Final = 2_000
 _SCANNED: Final = 500
 # Documents named in one filter.
 _MAX_DOCUMENTS: Final = 500
-# Objects of one batch, and characters in them: a message holds 10 MB or more.
-_BATCH_ROWS: Final = 500
-_BATCH_CHARACTERS: Final = 2_000_000
 # Chunks changed at once: each is a request of its own.
 _AT_ONCE: Final = 16
 _NOT_FOUND: Final = 404
@@ -233,7 +229,7 @@ class WeaviateIndex:
 
     async def write(self, rows: Sequence[ChunkRow]) -> None:
         """Write chunks in batches. Each chunk is whole; a batch that fails may be there in part."""
-        for tenant, batch in _batches(rows):
+        for tenant, batch in batches_of(rows):
             collection = self._collection.with_tenant(tenant_name(tenant))
             async with answered(self._server.write_timeout_s):
                 result = await collection.data.insert_many(batch)
@@ -388,23 +384,3 @@ def _page_after(chunk_id: UUID | None) -> Callable[[Collection], Awaitable[Any]]
 def _parts(document_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for first in range(0, len(document_ids), _MAX_DOCUMENTS):
         yield document_ids[first : first + _MAX_DOCUMENTS]
-
-
-def _batches(rows: Sequence[ChunkRow]) -> Iterator[tuple[str, list[DataObject[dict[str, Any], None]]]]:
-    """Yield the rows as batches of one tenant each."""
-    by_tenant: dict[str, list[ChunkRow]] = {}
-    for row in rows:
-        by_tenant.setdefault(row.tenant, []).append(row)
-    for tenant, own in by_tenant.items():
-        batch: list[DataObject[dict[str, Any], None]] = []
-        size = 0
-        for row in own:
-            listed = sum(len(one) for one in (*row.principals, *row.attribute_terms))
-            characters = len(row.text) + len(row.search_text) + listed
-            if batch and (len(batch) == _BATCH_ROWS or size + characters > _BATCH_CHARACTERS):
-                yield tenant, batch
-                batch, size = [], 0
-            batch.append(object_of(row))
-            size += characters
-        if batch:
-            yield tenant, batch

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ __all__ = [
     "HIT_PROPERTIES",
     "ROW_PROPERTIES",
     "SLOTS",
+    "batches_of",
     "hits_of",
     "object_of",
     "of_documents",
@@ -43,6 +44,10 @@ ROW_PROPERTIES: Final = (*HIT_PROPERTIES, "live", "principals", "attribute_terms
 
 # Each chunk has one of so many slots, drawn from its id: ranges of slots are pages of a document of any size.
 SLOTS: Final = 1 << 16
+
+# Objects of one batch, and characters in them: a message holds 10 MB or more.
+_BATCH_ROWS: Final = 500
+_BATCH_CHARACTERS: Final = 2_000_000
 
 # Names that Weaviate takes as they are, short enough for a prefix; small letters, since they become names of folders.
 _PLAIN_TENANT: Final = re.compile(r"[a-z0-9_-]{1,62}")
@@ -257,3 +262,23 @@ def _comparison(comparison: Comparison) -> FilterReturn | None:
             return held.contains_none(terms)
         case _:
             return None
+
+
+def batches_of(rows: Sequence[ChunkRow]) -> Iterator[tuple[str, list[DataObject[dict[str, Any], None]]]]:
+    """Yield the rows as batches of one tenant each."""
+    by_tenant: dict[str, list[ChunkRow]] = {}
+    for row in rows:
+        by_tenant.setdefault(row.tenant, []).append(row)
+    for tenant, own in by_tenant.items():
+        batch: list[DataObject[dict[str, Any], None]] = []
+        size = 0
+        for row in own:
+            listed = sum(len(one) for one in (*row.principals, *row.attribute_terms))
+            characters = len(row.text) + len(row.search_text) + listed
+            if batch and (len(batch) == _BATCH_ROWS or size + characters > _BATCH_CHARACTERS):
+                yield tenant, batch
+                batch, size = [], 0
+            batch.append(object_of(row))
+            size += characters
+        if batch:
+            yield tenant, batch
