@@ -14,6 +14,8 @@ from tests.running_stack import ROOT, RunningStack, running_stack
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+# Folders of tests that run on stacks.
+_ON_STACKS = {"e2e", "faults"}
 # Tests that share what takes longest to start; they begin first, since the others fill what is left.
 _FIRST = {"engine": 0, "own": 1, "scripted_stack": 2}
 
@@ -26,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Where the servers of a cluster run, the stacks of tests stand on them: whatever runs on a stack is a test of the cluster then.
     """
     for item in items:
-        if VARIABLE in os.environ and item.path.is_relative_to(ROOT / "tests" / "e2e"):
+        if VARIABLE in os.environ and item.path.parent.name in _ON_STACKS:
             item.add_marker(pytest.mark.cluster)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))

@@ -13,6 +13,9 @@ from services.local.plan import ROOMS
 from tests.certificates import Authority, MountedSecret
 from tests.running_stack import RunningStack, indexed, new_collection, running_stack, upload
 
+# Rooms show each other certificates in a cluster; it runs with the tests of one.
+pytestmark = pytest.mark.cluster
+
 
 @dataclass(frozen=True)
 class Secured:

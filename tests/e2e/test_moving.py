@@ -12,7 +12,8 @@ from services.local.plan import ROOMS, free_addresses, plan_stack
 from services.local.stack import prepare
 from tests.moved_stacks import asked
 
-pytestmark = pytest.mark.timeout(900)
+# Starts each room's program a dozen times, which takes minutes: it runs with the tests of the cluster that installations move to.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SAID: list[str] = []
 SECRETS = ("api-keys.secret", "webhooks.secret")

@@ -39,7 +39,8 @@ def endpoint() -> Iterator[EmbeddingServer]:
         yield server
 
 
-@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.cluster)])
+# Both take minutes, and run with the tests of the cluster.
+@pytest.fixture(params=[pytest.param(which, marks=pytest.mark.cluster) for which in ("embedded", "cluster")])
 def back_ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Where tables and indexes stand: on this machine, and in a cluster."""
     if request.param == "embedded":

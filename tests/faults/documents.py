@@ -1,5 +1,6 @@
 """Small documents that are told apart by a number, offered to a stack whose rooms die."""
 
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,14 +11,37 @@ import httpx
 from tests.faults.index_rows import places
 from tests.running_stack import RunningStack
 
+_PURPOSES = ("rain", "wind", "light", "noise", "salt", "pressure", "heat", "depth", "ozone", "dust", "frost", "current")
+_PLACES = (
+    "in the harbour", "under the bridge", "on the roof", "behind the mill", "at the airport", "in the vineyard",
+    "along the railway", "above the glacier", "inside the reactor", "near the lighthouse",
+)  # fmt: skip
+_PARTS = (
+    "brass",
+    "glass",
+    "quartz",
+    "copper",
+    "oak",
+    "ceramic",
+    "rubber",
+    "steel",
+    "silk",
+    "graphite",
+    "cork",
+    "amber",
+)
 # Uploads at once.
 _HANDS = 2
 
 
 def text(number: int) -> str:
+    chance = random.Random(number)
+    # What tells it from others of its mould: the order in which a search finds them hangs on no rounding.
+    purpose, place, parts = chance.choice(_PURPOSES), chance.choice(_PLACES), chance.sample(_PARTS, 4)
     return (
         f"# Instrument {number}\n\nThe instrument called Fern-{number:04d} weighs {number + 100} grams. "
-        f"It was built by team {number % 7} and is calibrated every {number % 11 + 2} months.\n"
+        f"It was built by team {number % 7} and is calibrated every {number % 11 + 2} months. "
+        f"It measures {purpose} {place} and is made of {', '.join(parts[:-1])} and {parts[-1]}.\n"
     )
 
 

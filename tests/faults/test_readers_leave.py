@@ -24,8 +24,9 @@ MIB = 1024 * 1024
 # Who leaves, in waves of so many.
 LEAVING, LEAVING_WAVES = 10, size(ci=2, release=10)
 SLOW, SLOW_WAVES = size(ci=20, release=25), size(ci=1, release=4)
-# The answer to somebody slow: 8 MiB, of which more than 6 are made before it is cut, unless whoever makes it is held up.
-WORD, WORDS = "x" * 4096, 2000
+# The answer to somebody slow: 1.5 MiB, more than the sockets on its way take in, and a dozen times the longest that a model
+# gives. Chat takes it in whole, so that the engine is free for others; nothing else of it is held.
+WORD, WORDS = "x" * 4096, 400
 # Bytes of a segment as a network carries them. Over the loopback they are so large that the kernel alone would take megabytes.
 SEGMENT = 1400
 RUNNING = "brain_generation_inflight_requests"
