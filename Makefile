@@ -55,12 +55,16 @@ test-conformance: setup ## The official SDKs, oldest and newest supported, again
 	@$(BIN)/python -m tests.conformance
 
 .PHONY: test-cluster
-test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
+test-cluster: setup ## Contracts and end-to-end tests on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
 	@$(BIN)/python -m tests.cluster -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-faults
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost
 	@$(BIN)/python -m pytest tests/faults
+
+.PHONY: test-faults-cluster
+test-faults-cluster: setup ## The same and more on the back ends of a cluster, whose servers are killed and frozen, too
+	@$(BIN)/python -m tests.cluster tests/faults
 
 .PHONY: test-faults-release
 test-faults-release: setup ## The same and more at release size, also on a cluster's servers; writes docs/faults.md (hours)
