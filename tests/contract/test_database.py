@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Float, Integer, MetaData, String, Tab
 from sqlalchemy.exc import IntegrityError
 
 from services.chassis.database import Database, migrate, upsert
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import InvalidInput, Unavailable
 from tests.fresh_databases import make_tables
 
 FIRST = """
@@ -202,6 +202,20 @@ async def test_migrations_go_forward_once(database_url: str, tmp_path: Path, mon
     for one in (database, *replicas):
         await one.close()
     sys.modules.pop("kitchen_migrations", None)
+
+
+async def test_a_database_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/room.db")
+    # What stands in its place cannot be opened.
+    (tmp_path / "room.db").mkdir()
+    with pytest.raises(Unavailable):
+        await migrate(database, "services.chat.migrations", wait_s=0)
+    starting = asyncio.create_task(migrate(database, "services.chat.migrations"))
+    await asyncio.sleep(0.2)
+    assert not starting.done()
+    (tmp_path / "room.db").rmdir()
+    await starting
+    await database.close()
 
 
 async def test_a_migration_that_fails_changes_nothing(

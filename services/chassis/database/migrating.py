@@ -1,10 +1,13 @@
 """Bringing a room's tables to their newest version (Alembic)."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
@@ -12,8 +15,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from services.chassis.database.connections import Database
+from services.chassis.errors import Unavailable
 
 __all__ = ["VERSION_TABLE", "Migrations", "migrate"]
+
+_log = structlog.get_logger()
+
+# Between two tries to reach a database that is away.
+_PAUSE_S: Final = 1.0
 
 VERSION_TABLE = "alembic_version"
 """Where a database says at which version its tables are."""
@@ -55,13 +64,24 @@ class Migrations:
             yield config, ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
 
 
-async def migrate(database: Database, package: str) -> None:
+async def migrate(database: Database, package: str, *, wait_s: float = 30.0) -> None:
     """Bring the database to the newest version in `<package>/versions`; all of it, or nothing when something fails.
 
-    Several processes may do it at once: the others wait for the first. PostgreSQL's schema is made where it is not there.
+    Several processes may do it at once: the others wait for the first. PostgreSQL's schema is made where it is not there. A
+    database that is away is waited for: rooms and servers start in any order, and many at once are slow.
 
     Raises:
-        Unavailable: The database is away.
+        Unavailable: The database is still away after `wait_s` seconds.
     """
-    async with database.migrating() as connection:
-        await connection.run_sync(Migrations(package).upgrade)
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            async with database.migrating() as connection:
+                await connection.run_sync(Migrations(package).upgrade)
+        except Unavailable as error:
+            if time.monotonic() + _PAUSE_S > until:
+                raise
+            _log.warning("database_waited_for", reason=error.message, private=error.private)
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
