@@ -13,8 +13,13 @@ READY := $(VENV)/.ready
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 ONLY ?=
+# One more process of tests than there are cores, at most four: much of a test is waiting for a room, a server or a clock.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) < 4 ? $$(getconf _NPROCESSORS_ONLN) + 1 : 4 )))
+SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # One thread for each numeric library: several processes share the cores.
 export OMP_NUM_THREADS ?= 1
+# A stack is many processes: where the environment forbids to keep bytecode, each would compile its sources again.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -47,7 +52,7 @@ run: setup ## Keep the stack up: prints the address, an API key, and how to ask
 
 .PHONY: test
 test: setup ## Unit, contract, architecture and end-to-end tests, the last on the real engine
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not cluster" \
+	@$(BIN)/python -m pytest $(SPREAD) -m "not cluster" \
 	  tests/unit tests/contract tests/architecture tests/e2e
 
 .PHONY: test-conformance
@@ -56,7 +61,7 @@ test-conformance: setup ## The official SDKs, oldest and newest supported, again
 
 .PHONY: test-cluster
 test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
-	@$(BIN)/python -m tests.cluster -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m tests.cluster $(SPREAD)
 
 .PHONY: test-faults
 test-faults: setup ## Kill rooms, poison documents, and see that nothing is lost
