@@ -77,14 +77,16 @@ def test_the_room_killed_while_it_trains_goes_on_and_leaves_no_trainer_behind(st
     with stack.client(stack.key("tara", role="trainer")) as client:
         job = create(client, max_steps=30, checkpoint_every=EVERY, batch_size=1)
         stack.wait_until(lambda: max(steps(client, job), default=0) >= 8, timeout_s=600)
-        orphans = trainers(stack.pid("finetuning"))
+        killed = stack.pid("finetuning")
+        orphans = trainers(killed)
         assert orphans
         stack.kill("finetuning")
         until = time.monotonic() + 30
         while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in orphans):
             assert time.monotonic() < until, "a trainer must end with its room"
             time.sleep(0.1)
-        stack.wait_until(lambda: stack.ready, timeout_s=180)
+        # For a moment the stack has not yet noticed.
+        stack.wait_until(lambda: stack.pid("finetuning") != killed and stack.ready, timeout_s=180)
         stack.wait_until(lambda: job_of(client, job)["status"] in {"succeeded", "failed"}, timeout_s=900)
         final = job_of(client, job)
         assert final["status"] == "succeeded", final["error"]
