@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cluster_servers import VARIABLE, ClusterServers, cluster_servers
 from tests.fresh_databases import fresh_schema
@@ -13,6 +14,9 @@ from tests.running_stack import ROOT, RunningStack, running_stack
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # Folders of tests that run on stacks.
 _ON_STACKS = {"e2e", "faults"}

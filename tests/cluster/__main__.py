@@ -20,7 +20,7 @@ from tests.cluster.servers.process import passable_folder
 from tests.cluster_servers import VARIABLE
 
 # The suites that have tests for a cluster.
-SUITES = ("tests/unit", "tests/contract", "tests/cluster")
+SUITES = ("tests/unit", "tests/contract", "tests/cluster", "tests/e2e")
 # The tests get this long to tidy up after Ctrl-C.
 FAREWELL_S = 60.0
 

@@ -12,11 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Final
-
-from datasketch import MinHash, MinHashLSH
+from typing import TYPE_CHECKING, Final
 
 from services.finetuning.domain.rows import Row, prompt_of, texts_of
+
+if TYPE_CHECKING:
+    from datasketch import MinHash, MinHashLSH
 
 NEAR: Final = 0.8
 """Share of the stretches of two texts that both have, from which they are near duplicates (Jaccard)."""
@@ -164,16 +165,20 @@ def overlap(texts: Sequence[str], others: Sequence[str], *, seed: int, near: flo
 @cache
 def _bands(near: float) -> tuple[int, int]:
     """Return bands and rows that fit a similarity best; finding them takes longer than most searches."""
+    from datasketch import MinHashLSH  # noqa: PLC0415  loads half of SciPy, a second of each start
+
     # What is near and not a candidate is lost; what is a candidate and not near is only compared once more.
     found = MinHashLSH(threshold=near - _LEEWAY, num_perm=_PERMUTATIONS)
     return found.b, found.r
 
 
-def _index(near: float) -> MinHashLSH:
+def _index(near: float) -> "MinHashLSH":
+    from datasketch import MinHashLSH  # noqa: PLC0415  the same
+
     return MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(near))
 
 
-def _signature(text: str, seed: int) -> MinHash:
+def _signature(text: str, seed: int) -> "MinHash":
     shown = f" {text[:_LONGEST]} "
     stretches = {shown[at : at + _STRETCH] for at in range(max(1, len(shown) - _STRETCH + 1))}
     # Every signature of a seed shares its hash functions; drawing them takes longer than using them.
@@ -183,5 +188,7 @@ def _signature(text: str, seed: int) -> MinHash:
 
 
 @lru_cache(maxsize=8)
-def _empty(seed: int) -> MinHash:
+def _empty(seed: int) -> "MinHash":
+    from datasketch import MinHash  # noqa: PLC0415  the same
+
     return MinHash(num_perm=_PERMUTATIONS, seed=seed, hashfunc=zlib.crc32)

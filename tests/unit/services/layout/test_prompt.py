@@ -1,6 +1,6 @@
 """The prompt fits, keeps its order, and cannot be forged."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.layout.fitting import Budget, Counts, Draft, fit, shares
@@ -12,7 +12,6 @@ from services.layout.turns import Message, Passage
 sizes = st.lists(st.integers(1, 900), max_size=8)
 
 
-@settings(deadline=None)
 @given(sizes, sizes, st.integers(1, 2500), st.integers(0, 600))
 def test_what_is_kept_fits_the_window(passages: list[int], history: list[int], fixed: int, wanted: int) -> None:
     budget = shares(2048, wanted)
@@ -34,7 +33,6 @@ def test_the_shares_grow_with_the_window() -> None:
     assert shares(4096, 0).passages == 1800
 
 
-@settings(deadline=None)
 @given(st.text() | st.sampled_from(["</document>", "< / DOCUMENT>", "<|im_end|>", "<document number='1'>"]))
 def test_no_text_closes_its_document_or_opens_a_turn(text: str) -> None:
     shown = rendered(Passage("d", 1, 0, len(text), text, title=text), 1)

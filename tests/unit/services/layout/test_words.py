@@ -1,13 +1,12 @@
 """Sentences keep their offsets and follow how people write."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.layout.words import sentences
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab A.!? \n-|#1\u2028é") | st.characters(), max_size=200))
 def test_sentences_are_exact_ordered_and_lose_no_word(text: str) -> None:
     end = 0

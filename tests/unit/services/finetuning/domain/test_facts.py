@@ -1,7 +1,7 @@
 """Facts of documents, without a model: what is asked, what is answered, and where it stands."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.generate import generate
@@ -93,7 +93,6 @@ def test_the_examples_are_asked_for_with_the_answers_that_they_were_made_with() 
     assert found >= 150
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab Cd. \n#|:-;1234567890,euros is the of by Rill Ann Lee"), max_size=400))
 def test_evidence_is_an_exact_piece_whatever_the_text(text: str) -> None:
     found = DocumentText(SourceDocument("doc", 1, "vs", "Title"), text)
@@ -214,7 +213,6 @@ def test_a_file_of_questions_with_faults_names_them(data: bytes, code: str, fiel
     assert (found.errors[0].code, found.errors[0].field) == (code, field)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_file_of_questions_makes_the_reader_raise(data: bytes) -> None:
     found = read_facts([data])

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -54,7 +54,6 @@ def test_an_answer_of_one_word_can_be_right(metric: Metric) -> None:
 
 
 @given(WORDS, WORDS)
-@settings(deadline=None)
 def test_rouge_l_is_what_rouge_score_computes(text: str, reference: str) -> None:
     class Words:
         def tokenize(self, given_text: str) -> list[str]:
@@ -65,7 +64,6 @@ def test_rouge_l_is_what_rouge_score_computes(text: str, reference: str) -> None
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(TEXTS))
-@settings(deadline=None)
 def test_every_similarity_is_from_0_to_1(text: str, reference: str, metric: Metric) -> None:
     assert -1e-9 <= similarity(metric, text, reference) <= 1 + 1e-9
 

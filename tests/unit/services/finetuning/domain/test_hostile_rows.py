@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.finetuning.domain.importing import imported
@@ -188,7 +188,6 @@ def test_an_endless_line_takes_no_more_memory_than_a_line_may() -> None:
     assert peak < 2_000_000
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(RowKind), st.integers(1, 7))
 def test_no_bytes_make_the_reader_raise(data: bytes, kind: RowKind, size: int) -> None:
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
@@ -213,7 +212,6 @@ _json = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(_json, st.sampled_from(RowKind))
 def test_no_json_makes_the_reader_raise(value: Any, kind: RowKind) -> None:
     line = json.dumps(value).encode()

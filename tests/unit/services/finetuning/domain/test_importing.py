@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import InvalidInput
@@ -52,7 +52,6 @@ def asked(question: str, answer: str, *before: Turn) -> tuple[Turn, ...]:
     return (*before, Turn("user", question), Turn("assistant", answer))
 
 
-@settings(deadline=None)
 @given(st.lists(chat_rows, min_size=1, max_size=4), st.lists(preference_rows, min_size=1, max_size=4))
 def test_rows_of_the_openai_api_are_taken_as_they_are(chats: list[Row], pairs: list[Row]) -> None:
     assert only(b"".join(map(as_line, chats)), format_name="openai_chat") == chats
@@ -60,7 +59,6 @@ def test_rows_of_the_openai_api_are_taken_as_they_are(chats: list[Row], pairs: l
     assert only(b"".join(map(as_line, pairs))) == pairs
 
 
-@settings(deadline=None)
 @given(questions, st.booleans())
 def test_alpaca_is_read_from_lines_and_from_an_array(pairs: list[tuple[str, str]], array: bool) -> None:
     records = [{"instruction": question, "input": "", "output": answer} for question, answer in pairs]
@@ -84,7 +82,6 @@ def test_alpaca_with_everything_beside_it() -> None:
     assert only(lines([{"prompt": "Q", "chosen": "A", "rejected": "B"}])) == [pair]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(texts, texts), min_size=1, max_size=3), min_size=1, max_size=3), st.booleans())
 def test_sharegpt_keeps_who_said_what(conversations: list[list[tuple[str, str]]], array: bool) -> None:
     records = [
@@ -129,7 +126,6 @@ def test_sharegpt_with_tools_and_with_preferences() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), st.sampled_from(",;\t|"), st.booleans())
 def test_a_table_is_read_whatever_separates_its_cells(
     pairs: list[tuple[str, str]], delimiter: str, marked: bool

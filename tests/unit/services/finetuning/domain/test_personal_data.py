@@ -1,7 +1,7 @@
 """Personal data is counted where it is some, and nowhere else."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.finetuning.domain.personal_data import PersonalData, found_in
@@ -71,7 +71,6 @@ def test_all_are_counted_and_nothing_twice() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_makes_it_raise(text: str) -> None:
     assert all(count > 0 for count in found_in(text).values())

@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.finetuning.domain.row_reading import read_rows
@@ -54,7 +54,6 @@ CHAT = {
 }
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, 40))
 def test_a_row_comes_back_as_it_was_however_its_bytes_arrive(row: Row, size: int) -> None:
     line = as_line(row)
@@ -64,7 +63,6 @@ def test_a_row_comes_back_as_it_was_however_its_bytes_arrive(row: Row, size: int
     assert [one.row for one in found.rows] == [row]
 
 
-@settings(deadline=None)
 @given(
     st.one_of(
         [

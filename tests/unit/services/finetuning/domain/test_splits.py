@@ -50,7 +50,6 @@ def test_nearness_goes_over_others() -> None:
     assert set(found) == {0}
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("abc ", max_size=30), max_size=12), st.integers(0, 2**64), st.randoms(use_true_random=False))
 def test_clusters_depend_on_neither_run_nor_order(texts: list[str], seed: int, shuffled: random.Random) -> None:
     found = clusters(texts, seed=seed)
@@ -114,7 +113,7 @@ def sides(rows: list[Row], found: Split) -> tuple[list[Row], list[Row]]:
     return [rows[at] for at in found.training], [rows[at] for at in found.held_out]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(judged, max_size=40), st.floats(0.01, 0.9), st.integers(0, 2**63), st.randoms(use_true_random=False))
 def test_nothing_that_belongs_together_straddles(
     rows: list[Row], share: float, seed: int, shuffled: random.Random

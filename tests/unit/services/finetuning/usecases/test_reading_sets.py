@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.generate import generate
@@ -266,7 +266,6 @@ async def test_prompts_hold_what_graders_compare_with_and_no_answer(build: Build
 facts = st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=60)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(facts, st.floats(0, 1), st.integers(0, 2**63))
 def test_the_plan_keeps_the_share_whatever_is_asked(drawn: list[tuple[int, bool]], share: float, seed: int) -> None:
     placed = [
