@@ -60,7 +60,7 @@ test-conformance: setup ## The official SDKs, oldest and newest supported, again
 	@$(BIN)/python -m tests.conformance
 
 .PHONY: test-cluster
-test-cluster: setup ## Contracts of the back ends on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
+test-cluster: setup ## Contracts and end-to-end tests on real Kafka, Weaviate, Redis, PostgreSQL and S3, which it brings and starts
 	@$(BIN)/python -m tests.cluster $(SPREAD)
 
 .PHONY: test-faults

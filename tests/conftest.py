@@ -20,8 +20,10 @@ settings.load_profile("any machine")
 
 # Folders of tests that run on stacks.
 _ON_STACKS = {"e2e", "faults"}
-# Tests that share what takes longest to start; they begin first, since the others fill what is left.
+# Tests that share what takes longest to start begin first, then those with stacks and servers of their own; the others fill
+# what is left.
 _FIRST = {"engine": 0, "own": 1, "scripted_stack": 2}
+_LONG = {*_ON_STACKS, "cluster"}
 
 
 # Before xdist's own hook, which reads the marks.
@@ -35,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if VARIABLE in os.environ and item.path.parent.name in _ON_STACKS:
             item.add_marker(pytest.mark.cluster)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))
+    items.sort(key=_place)
 
 
 @pytest.hookimpl(trylast=True)
@@ -51,6 +53,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 raise pytest.UsageError(
                     f"{item.nodeid}: xdist did not take its group; see the pin of pytest in pyproject.toml."
                 )
+
+
+def _place(item: pytest.Item) -> int:
+    return _FIRST.get(_group(item), len(_FIRST) + (item.path.parent.name not in _LONG))
 
 
 def _group(item: pytest.Item) -> str:

@@ -1,8 +1,10 @@
 """PostgreSQL behind TLS and a password: what a room is told, and what it is refused."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import text
 
@@ -28,6 +30,14 @@ def guarded(cluster: ClusterServers) -> Iterator[GuardedPostgres]:
 @pytest.fixture
 def shown(guarded: GuardedPostgres) -> Shown:
     return Shown(guarded.authority.file, *guarded.authority.sign(USER))
+
+
+async def hung_up(guarded: GuardedPostgres) -> None:
+    """Wait until no connection to the server is left: asyncpg does not wait for the end of one that was refused."""
+    port = int(guarded.at[0].rpartition(":")[2])
+    async with asyncio.timeout(30):
+        while any(one.raddr and one.raddr.port == port for one in psutil.Process().net_connections("tcp")):
+            await asyncio.sleep(0.01)
 
 
 async def test_tables_are_made_and_read_over_tls(guarded: GuardedPostgres, shown: Shown) -> None:
@@ -63,6 +73,7 @@ async def test_who_may_not_is_refused(guarded: GuardedPostgres, shown: Shown, tm
     with pytest.raises(Unavailable):
         await PostgresCaller(database).reach()
     await database.close()
+    await hung_up(guarded)
 
 
 async def test_a_new_password_is_read_for_the_next_connection(guarded: GuardedPostgres, shown: Shown) -> None:
@@ -80,6 +91,7 @@ async def test_a_new_password_is_read_for_the_next_connection(guarded: GuardedPo
     guarded.password.write_text(PASSWORD)
     await caller.close()
     await standing.close()
+    await hung_up(guarded)
 
 
 def test_certificates_are_said_in_one_place(guarded: GuardedPostgres, shown: Shown) -> None:
