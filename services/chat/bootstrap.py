@@ -58,7 +58,11 @@ _log = structlog.get_logger()
 def moving(settings: ChatSettings) -> RoomPart:
     """Return how the room is exported and imported."""
     return RoomPart(
-        room="chat", database_url=settings.database_url, migrations="services.chat.migrations", settle=settle
+        room="chat",
+        database_url=settings.database_url,
+        access=settings,
+        migrations="services.chat.migrations",
+        settle=settle,
     )
 
 

@@ -157,6 +157,7 @@ def moving(settings: GenerationSettings) -> RoomPart:
     return RoomPart(
         room="generation",
         database_url=settings.database,
+        access=settings,
         migrations="services.generation.migrations",
         # What this machine's engine is being tried with.
         left_out=frozenset({TRIALS.name}),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -11,6 +12,10 @@ from sqlalchemy import text
 from services.chassis.database import Database, migrate
 from services.chassis.errors import InvalidInput, Unavailable
 from services.chassis.settings import RoomSettings
+from services.chat.bootstrap import moving as chat_part
+from services.chat.settings import ChatSettings
+from services.generation.bootstrap import moving as generation_part
+from services.generation.settings import GenerationSettings
 from tests.cluster.guarded_servers import PASSWORD, GuardedPostgres, PostgresCaller, Shown
 from tests.cluster.servers.postgres import USER
 from tests.cluster.servers.process import passable_folder
@@ -100,3 +105,21 @@ def test_certificates_are_said_in_one_place(guarded: GuardedPostgres, shown: Sho
         Database(url, access=RoomSettings(database_ca_file=shown.ca))
     with pytest.raises(InvalidInput, match="database_cert_key_file"):
         guarded.database(shown, database_cert_key_file=None)
+
+
+@pytest.mark.parametrize("room", ["chat", "generation"])
+async def test_a_rooms_tables_are_exported_with_its_password(
+    guarded: GuardedPostgres, shown: Shown, tmp_path: Path, room: str
+) -> None:
+    known: dict[str, Any] = {
+        "database_url": f"postgresql://{USER}@{guarded.at[0]}/postgres?schema={room}",
+        "database_password_file": guarded.password,
+        "database_ca_file": shown.ca,
+        "database_cert_file": shown.cert,
+        "database_cert_key_file": shown.key,
+    }
+    part = chat_part(ChatSettings(**known)) if room == "chat" else generation_part(GenerationSettings(**known))
+    database = Database(part.database_url, access=part.access)
+    await migrate(database, part.migrations)
+    await database.close()
+    assert (await part.pack(tmp_path, lambda *_: None)).rows

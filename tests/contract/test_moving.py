@@ -59,7 +59,7 @@ def tell(_what: str, _done: int, _total: int) -> None:
 
 
 def part_of(package: str, url: str) -> RoomPart:
-    return RoomPart(room=package.rpartition(".")[2], database_url=url, migrations=f"{package}.migrations")
+    return RoomPart(room=package.rpartition(".")[2], database_url=url, access=None, migrations=f"{package}.migrations")
 
 
 def reflected(connection: Connection) -> dict[str, Table]:

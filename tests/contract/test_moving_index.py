@@ -45,6 +45,7 @@ class Room:
             "retrieval",
             self.url,
             "services.retrieval.migrations",
+            access=None,
             left_out=frozenset({tables.indexes.name, tables.index_documents.name}),
             settle=partial(settle, first_index="first"),
             baggage=baggage,

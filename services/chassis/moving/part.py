@@ -149,7 +149,7 @@ class RoomPart:
     room: str
     database_url: str
     migrations: str
-    access: RoomSettings | None = None
+    access: RoomSettings | None
     left_out: frozenset[str] = frozenset()
     settle: Callable[[AsyncConnection, Arrival], Awaitable[None]] = field(default=_nothing)
     baggage: Callable[[], Awaitable[Baggage]] | None = None
