@@ -100,10 +100,7 @@ async def export_all(
         secrets={name: _fingerprint(path) for name, path in secrets.items()},
     )
     if with_secrets:
-        archive.secrets.mkdir(mode=0o700)
-        for name, path in (secrets | {_ADMINISTRATOR: here.administrator}).items():
-            if path.is_file():
-                write_secret(archive.secrets / name, path.read_bytes())
+        _pack_secrets(here, archive)
     archive.complete(manifest)
     return {
         "folder": str(archive.folder),
@@ -165,6 +162,13 @@ async def import_all(
                 private=error.private if isinstance(error, BrainError) else None,
             ) from error
     return {"rooms": reports, "blobs": count, "rebuild": rebuild}
+
+
+def _pack_secrets(here: _Installation, archive: Archive) -> None:
+    archive.secrets.mkdir(mode=0o700)
+    for name, path in (here.secret_files() | {_ADMINISTRATOR: here.administrator}).items():
+        if path.is_file():
+            write_secret(archive.secrets / name, path.read_bytes())
 
 
 def _bring_secrets(here: _Installation, archive: Archive, manifest: Manifest, *, new_secrets: bool) -> None:

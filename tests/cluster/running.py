@@ -12,14 +12,13 @@ from tests.cluster_servers import ClusterServers
 
 __all__ = ["install", "running_cluster"]
 
-# What brings or builds each, the quick ones first.
-INSTALLS: dict[str, Callable[[], Path]] = {
-    "redis": redis.install,
-    "postgres": postgres.install,
-    "s3": s3.install,
-    "kafka": kafka.install,
-    "weaviate": weaviate.install,
-}
+# What brings or builds each; what stands in a row comes one after the other: Debian's packages share a lock.
+INSTALLS: tuple[dict[str, Callable[[], Path]], ...] = (
+    {"redis": redis.install, "postgres": postgres.install},
+    {"kafka": kafka.install},
+    {"s3": s3.install},
+    {"weaviate": weaviate.install},
+)
 
 
 def install(say: Callable[[str], None]) -> None:
@@ -28,10 +27,16 @@ def install(say: Callable[[str], None]) -> None:
     Raises:
         SystemExit: One cannot be brought; the message says what to install.
     """
-    for name, bring in INSTALLS.items():
-        began = time.monotonic()
-        where = bring()
-        say(f"{name:<9} installed {time.monotonic() - began:6.1f} s  {where}")
+
+    def bring(row: dict[str, Callable[[], Path]]) -> None:
+        for name, install_one in row.items():
+            began = time.monotonic()
+            where = install_one()
+            say(f"{name:<9} installed {time.monotonic() - began:6.1f} s  {where}")
+
+    with ThreadPoolExecutor(max_workers=len(INSTALLS)) as threads:
+        for brought in [threads.submit(bring, row) for row in INSTALLS]:
+            brought.result()
 
 
 @contextmanager

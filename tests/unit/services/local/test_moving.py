@@ -8,9 +8,9 @@ import pytest
 from services.chassis.blobs import open_blobs
 from services.chassis.errors import Conflict, InvalidInput, NotFound
 from services.chassis.moving.archive import Archive, Manifest
-from services.local.moving import _fingerprint, export_all, import_all
+from services.local.moving import _bring_secrets, _fingerprint, _Installation, _pack_secrets, export_all, import_all
 from services.local.plan import ROOMS
-from services.local.stack import only_one
+from services.local.stack import only_one, prepare
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
@@ -51,6 +51,23 @@ async def test_keys_that_would_open_nothing_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="without which the archive's secrets of webhooks do not work"):
         await bring(new, folder)
     assert sorted(path.name for path in new.iterdir()) == ["keys", "lock"]
+
+
+def test_secrets_travel_in_the_archive_where_that_is_asked_for(tmp_path: Path) -> None:
+    old, new = (_Installation.of(tmp_path / name, {}) for name in ("old", "new"))
+    prepare(old.plan)
+    old.administrator.write_text("key-1")
+    archive = Archive.made(tmp_path / "archive")
+    _pack_secrets(old, archive)
+    assert {path.name: path.stat().st_mode & 0o777 for path in archive.secrets.iterdir()} == dict.fromkeys(
+        (*SECRETS, "administrator.key"), 0o600
+    )
+    said = {name: _fingerprint(path) for name, path in old.secret_files().items()}
+    _bring_secrets(new, archive, Manifest(1, "0", 1.0, 2.0, {}, {}, said), new_secrets=False)
+    assert {name: path.read_bytes() for name, path in new.secret_files().items()} == {
+        name: path.read_bytes() for name, path in old.secret_files().items()
+    }
+    assert new.administrator.read_text() == "key-1"
 
 
 async def test_a_store_that_holds_something_else_is_noticed(tmp_path: Path) -> None:
