@@ -18,8 +18,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# Folders of tests that run on stacks.
+# Folders of tests that run on stacks, and what of them asks the engine alone, whatever the stack stands on.
 _ON_STACKS = {"e2e", "faults"}
+_ENGINE_ALONE = {"test_real_engine"}
 # Tests that share what takes longest to start begin first, then those with stacks and servers of their own; the others fill
 # what is left.
 _FIRST = {"engine": 0, "own": 1, "scripted_stack": 2}
@@ -34,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Where the servers of a cluster run, the stacks of tests stand on them: whatever runs on a stack is a test of the cluster then.
     """
     for item in items:
-        if VARIABLE in os.environ and item.path.parent.name in _ON_STACKS:
+        if VARIABLE in os.environ and item.path.parent.name in _ON_STACKS and item.path.stem not in _ENGINE_ALONE:
             item.add_marker(pytest.mark.cluster)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_place)

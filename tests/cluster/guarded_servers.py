@@ -4,7 +4,6 @@ Each class below is a server with its caller: `reach` makes a new connection, wi
 """
 
 import asyncio
-import gc
 import ssl
 import uuid
 from abc import ABC, abstractmethod
@@ -172,8 +171,6 @@ class _KafkaCaller(Caller):
 
     async def close(self) -> None:
         await self._log.close()
-        # The library leaves sockets of refused connections to the garbage collector, which closes them.
-        gc.collect()
 
 
 class GuardedRedis(Guarded):

@@ -1,7 +1,6 @@
 """What the event log on Kafka promises beyond the port's contract: shared partitions, odd records, a broker that is away."""
 
 import asyncio
-import gc
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -219,7 +218,6 @@ async def test_a_broker_that_is_away_is_said_to_be_soon(topic: str, unused_tcp_p
         with pytest.raises(Unavailable):
             await anext(log.replay(topic))
     await log.close()
-    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Kafka behind a password: who may sign in, and which settings go together."""
 
 import asyncio
-import gc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,6 @@ async def test_who_does_not_is_refused_in_time(guarded: GuardedKafka, shown: Sho
         with pytest.raises(Unavailable):
             await log.publish("brain.kitchen.v1", [new_envelope(tenant="a", type="x", key="k", payload=b"")])
     await log.close()
-    gc.collect()
 
 
 @pytest.mark.parametrize(

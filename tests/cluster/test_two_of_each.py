@@ -45,7 +45,12 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(cluster: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    with running_fleet(tmp_path_factory.mktemp("fleet"), environment={"BRAIN_GENERATION_ENGINE": ENGINE}) as fleet:
+    settings = {
+        "BRAIN_GENERATION_ENGINE": ENGINE,
+        # Fourteen processes on the machine of the tests: how long a search takes says nothing.
+        "BRAIN_CHAT_SEARCH_TIMEOUT_S": "60",
+    }
+    with running_fleet(tmp_path_factory.mktemp("fleet"), environment=settings) as fleet:
         rooms = fleet.plan
         pairs = {room: [free_addresses(0)[room] for _ in range(2)] for room in ("chat", "retrieval", "gateway")}
         retrieval = several(pairs["retrieval"])

@@ -31,7 +31,7 @@ from tests.weaviate_index import opened_weaviate
 READER = Reader("acme", ("group:everyone",))
 # Of the questions, and of the documents that no judgement of theirs names, one in so many is taken: all would embed for a
 # quarter of an hour.
-QUESTIONS, OTHERS = 2, 20
+QUESTIONS, OTHERS = 3, 20
 ANN_ROWS = 100_000
 
 
