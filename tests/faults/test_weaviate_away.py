@@ -60,7 +60,7 @@ def test_nobody_is_told_anything_that_no_document_says(own: OwnStack) -> None:
                 time.sleep(1)
             thawed_at = time.monotonic()
             stack.wait_until(lambda: questions.right_since(thawed_at))
-            stack.wait_until(lambda: len(questions.asked) >= QUESTIONS)
+            stack.wait_until(lambda: len(questions.asked) >= QUESTIONS, timeout_s=size(ci=120, release=900))
 
         assert questions.of(Heard.WRONG) == []
         away = [one for one in questions.of(Heard.AWAY) if down_at <= one.began < back_at]
