@@ -62,6 +62,29 @@ async def test_a_query_does_not_wait_for_the_passages_before_it(worker: OnnxWork
     assert order == ["query", "passages"]
 
 
+async def test_passages_are_embedded_while_questions_never_end(worker: OnnxWorker) -> None:
+    embedder = OnnxEmbedder(worker)
+    answered = 0
+
+    async def ask_for_ever() -> None:
+        nonlocal answered
+        while True:
+            await embedder.embed(["days off"], queries=True)
+            answered += 1
+
+    # More than one run takes: questions always wait.
+    questions = [asyncio.create_task(ask_for_ever()) for _ in range(35)]
+    await asyncio.sleep(0.3)
+    before = answered
+    async with asyncio.timeout(60):
+        await embedder.embed([f"{LONG} {at}" for at in range(5)], queries=False)
+    # They had their share meanwhile, and no more.
+    assert answered > before + 5 * 35
+    for question in questions:
+        question.cancel()
+    await asyncio.gather(*questions, return_exceptions=True)
+
+
 async def test_too_many_waiting_texts_are_refused_and_those_that_left_are_not_worked_for(worker: OnnxWorker) -> None:
     embedder = OnnxEmbedder(worker)
     waiting = asyncio.create_task(embedder.embed([LONG] * 30, queries=False))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retrieval.backends.onnx_worker import Lane, OnnxWorker
+from services.retrieval.backends.lanes import Lane
+from services.retrieval.backends.onnx_worker import OnnxWorker
 
 __all__ = ["MaxSimReranker", "WeakestMaxSimReranker"]
 

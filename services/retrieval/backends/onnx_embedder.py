@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.retrieval.backends.onnx_worker import DIMENSION, MODEL, Lane, OnnxWorker
+from services.retrieval.backends.lanes import Lane
+from services.retrieval.backends.onnx_worker import DIMENSION, MODEL, OnnxWorker
 from services.retrieval.ports import Embedding
 
 __all__ = ["OnnxEmbedder"]

@@ -1,14 +1,14 @@
-"""One thread that runs the packaged MiniLM on onnxruntime; queries go before reranking, reranking before passages."""
+"""One thread that runs the packaged MiniLM on onnxruntime for the lanes of `lanes.py`."""
 
 import asyncio
 import ctypes
 import hashlib
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from services.chassis.errors import Internal, Overloaded, Unavailable
+from services.retrieval.backends.lanes import Lane, Turns
 
-__all__ = ["DIMENSION", "MAX_TOKENS", "MODEL", "Lane", "OnnxWorker", "Output"]
+__all__ = ["DIMENSION", "MAX_TOKENS", "MODEL", "OnnxWorker", "Output"]
 
 _log = structlog.get_logger()
 
@@ -35,14 +36,6 @@ _MAX_QUERIES: Final = 16
 # such run: about a tenth of a second.
 _QUERY_TOKENS: Final = 1024
 _PASSAGE_TOKENS: Final = 256
-
-
-class Lane(IntEnum):
-    """Who goes first."""
-
-    QUERY = 0
-    RERANK = 1
-    PASSAGE = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +75,9 @@ class OnnxWorker:
 
     def __init__(self, *, max_waiting: int) -> None:
         self._max_waiting = max_waiting
-        self._lanes: tuple[deque[_Item], ...] = tuple(deque() for _ in Lane)
+        self._lanes: dict[Lane, deque[_Item]] = {lane: deque() for lane in Lane}
+        # Touched by the thread alone.
+        self._turns = Turns()
         self._work = threading.Condition()
         self._stopped = False
         self._session: Any = None
@@ -168,19 +163,25 @@ class OnnxWorker:
     def _loop(self) -> None:
         while True:
             with self._work:
-                while not self._stopped and not any(self._lanes):
+                while not self._stopped and not any(self._lanes.values()):
                     self._work.wait()
                 if self._stopped:
-                    left = [item for lane in self._lanes for item in lane]
+                    left = [item for lane in self._lanes.values() for item in lane]
                     break
-                batch = self._take()
+                lane = self._turns.choose(self._waiting())
+                batch = self._take(lane)
+            began = time.monotonic()
             self._serve(batch)
+            with self._work:
+                self._turns.ran(lane, time.monotonic() - began, self._waiting())
         for item in left:
             self._refuse(item.job, Unavailable("The embedder is stopping.", retry_after_s=1.0))
 
-    def _take(self) -> list[_Item]:
-        """Take a run's worth from the first lane that has something."""
-        lane = next(lane for lane in Lane if self._lanes[lane])
+    def _waiting(self) -> list[Lane]:
+        return [lane for lane, items in self._lanes.items() if items]
+
+    def _take(self, lane: Lane) -> list[_Item]:
+        """Take a run's worth from a lane."""
         waiting = self._lanes[lane]
         budget = _QUERY_TOKENS if lane is Lane.QUERY else _PASSAGE_TOKENS
         batch: list[_Item] = []
