@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retrieval.backends.onnx_worker import DIMENSION, Lane, OnnxWorker
+from services.retrieval.backends.lanes import Lane
+from services.retrieval.backends.onnx_worker import DIMENSION, OnnxWorker
 
 Vectors = Callable[[Sequence[str]], NDArray[np.float32]]
 
