@@ -36,6 +36,11 @@ __all__ = ["CODE_KEY", "PARAM_KEY", "RETRY_AFTER_KEY", "RoomInterceptor", "RpcMe
 CODE_KEY = "brain-error-code"
 PARAM_KEY = "brain-error-param"
 RETRY_AFTER_KEY = "brain-retry-after-s"
+# Of the specification of retries (gRFC A6): a number below zero says not to ask again.
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+# An answer of "not available" that took longer is not asked for again: what it waited for would be waited for again, until the
+# caller's deadline takes the place of the reason.
+_ASK_AGAIN_S = 1.0
 # Probes come without a token and often without a deadline.
 _OPEN_PREFIX = "/grpc.health.v1.Health/"
 # Deadlines travel rounded up.
@@ -196,18 +201,18 @@ class RoomInterceptor(grpc.aio.ServerInterceptor):
                 if outcome.error is not None:
                     span.set_status(Status(StatusCode.ERROR, outcome.error.code))
                 self._metrics.handled.labels(grpc_service=service, grpc_method=name, grpc_code=status.name).inc()
-                self._metrics.seconds.labels(grpc_service=service, grpc_method=name).observe(
-                    time.perf_counter() - began
-                )
+                outcome.took_s = time.perf_counter() - began
+                self._metrics.seconds.labels(grpc_service=service, grpc_method=name).observe(outcome.took_s)
 
 
 class _Outcome:
-    """How an RPC ended."""
+    """How an RPC ended, and after how long."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "took_s")
 
     def __init__(self) -> None:
         self.error: BrainError | None = None
+        self.took_s = 0.0
 
 
 def _as_family(error: Exception, method: str) -> BrainError:
@@ -222,8 +227,10 @@ def _as_family(error: Exception, method: str) -> BrainError:
     return Internal("Something went wrong on our side; the log has the details.")
 
 
-async def _abort(context: Context, error: BrainError) -> None:
+async def _abort(context: Context, outcome: _Outcome, error: BrainError) -> None:
     trailing = [(CODE_KEY, error.code)]
+    if outcome.took_s > _ASK_AGAIN_S:
+        trailing.append((_PUSHBACK_KEY, "-1"))
     if error.param is not None:
         trailing.append((PARAM_KEY, quote(error.param, safe="[]._-")))
     if error.retry_after_s is not None:
@@ -289,7 +296,7 @@ def _wrap(
                 return await behaviour(taken(request), context)
             except Exception as error:  # noqa: BLE001  the outermost loop of an RPC
                 outcome.error = _as_family(error, method)
-        await _abort(context, outcome.error)
+        await _abort(context, outcome, outcome.error)
         return None
 
     # Writes by itself: grpc leaves a generator standing where a write fails or is cancelled, and whoever collects it
@@ -301,7 +308,7 @@ def _wrap(
                 async for message in produced:
                     await _write(context, message)
         if outcome.error is not None:
-            await _abort(context, outcome.error)
+            await _abort(context, outcome, outcome.error)
 
     make: Any = {
         (False, False): grpc.unary_unary_rpc_method_handler,

@@ -47,6 +47,7 @@ VIEWER = Caller("vera", "acme", roles=frozenset({Role.VIEWER}))
 class Servicer(generation_pb2_grpc.GenerationServiceServicer):
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
@@ -68,7 +69,11 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
         raise AssertionError("not reached: the policy refuses it")
 
     async def Tokenize(self, request: Any, context: Any) -> Any:
+        self.asked += 1
         match request.model:
+            case "away" | "away after a while":
+                await asyncio.sleep(1.1 if request.model != "away" else 0)
+                raise Unavailable("The index is away.", retry_after_s=1)
             case "nobody":
                 raise NotFound("model: 'nobody' is not served.", param="model")
             case "full":
@@ -90,6 +95,7 @@ class Room:
     minter: TokenMinter
     registry: CollectorRegistry
     worker: WorkerMinter
+    address: str
 
     def token(self, caller: Caller = VIEWER) -> str:
         return self.minter.mint(caller)
@@ -111,10 +117,11 @@ async def room() -> AsyncIterator[Room]:
     )
     servicer = Servicer()
     server.add(generation_pb2_grpc.add_GenerationServiceServicer_to_server, servicer, SERVICE)
-    channel = connect(await server.start())
+    address = await server.start()
+    channel = connect(address)
     stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
     minter, worker = TokenMinter(private, issuer="gateway"), WorkerMinter(worker_private, worker="finetuning")
-    yield Room(server, servicer, channel, stub, minter, registry, worker)
+    yield Room(server, servicer, channel, stub, minter, registry, worker, address)
     await channel.close()
     await server.stop(0)
 
@@ -135,6 +142,19 @@ async def test_errors_arrive_as_the_member_that_was_raised(room: Room) -> None:
     with pytest.raises(Overloaded) as full:
         await tokenize(room, "full")
     assert full.value.retry_after_s == 1.5
+
+
+@pytest.mark.parametrize(("model", "times"), [("away", 4), ("away after a while", 1)])
+async def test_who_says_at_once_that_something_is_away_is_asked_again_and_who_waited_for_it_is_not(
+    room: Room, model: str, times: int
+) -> None:
+    channel = connect(room.address, idempotent=[f"{SERVICE}/Tokenize"])
+    stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+    with pytest.raises(Unavailable, match="away") as away, remote("generation", token=room.token()) as metadata:
+        await stub.Tokenize(generation_pb2.TokenizeRequest(model=model), timeout=3, metadata=metadata)
+    assert away.value.retry_after_s == 1
+    assert room.servicer.asked == times
+    await channel.close()
 
 
 async def test_a_bug_says_nothing_about_itself(room: Room) -> None:
