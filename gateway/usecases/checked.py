@@ -1,10 +1,16 @@
-"""Asking and searching in collections that are there: an unknown one is NotFound, not an empty answer."""
+"""Asking and searching in collections that are there: an unknown one is NotFound, not an empty answer.
+
+Whoever only asks does not need the room that keeps collections: what was there before is taken to be there while ingestion is
+away. Rights do not hang on it: passages are found under the reader's own, and what was deleted is withheld.
+"""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+
+import structlog
 
 from gateway.domain.asking import AnswerEvent, ChatTurn, Conversation, Receipt, Replay
 from gateway.domain.finding import Explanation, Passage, Ranking, SearchSpec, Vectors
@@ -22,17 +28,21 @@ from gateway.domain.judging import (
 from gateway.domain.keeping import Page, Paging
 from gateway.ports import Chat, Feedback, Ingestion, Retrieval
 from services.chassis.auth import current_caller
-from services.chassis.errors import NotFound
+from services.chassis.errors import DeadlineExceeded, NotFound, Unavailable
 
 __all__ = ["CheckedChat", "CheckedFeedback", "CheckedRetrieval", "KnownCollections"]
 
 # A collection that was deleted a moment ago answers with nothing, since its documents are withheld at once.
 _TRUST_S = 5.0
+# How long an answer waits for ingestion to say that a collection is still there.
+_PATIENCE_S = 1.0
 _MAX_KNOWN = 10_000
+
+_log = structlog.get_logger()
 
 
 class KnownCollections:
-    """Knows for a few seconds which collections a tenant has.
+    """Knows for a few seconds which collections a tenant has, and longer while ingestion is away.
 
     Args:
         ingestion: Keeps collections.
@@ -49,20 +59,28 @@ class KnownCollections:
 
         Raises:
             NotFound: One of them is not there.
+            Unavailable: Ingestion is away, and one of them was never seen before.
         """
         tenant = current_caller().tenant
         now = self._clock()
         unsure = [one for one in collection_ids if now - self._seen.get((tenant, one), float("-inf")) > _TRUST_S]
-        await asyncio.gather(*(self._find(one) for one in unsure))
+        await asyncio.gather(*(self._find(tenant, one) for one in unsure))
         if len(self._seen) > _MAX_KNOWN:
             self._seen.clear()
         self._seen.update({(tenant, one): now for one in unsure})
 
-    async def _find(self, collection_id: str) -> None:
+    async def _find(self, tenant: str, collection_id: str) -> None:
+        is_known = (tenant, collection_id) in self._seen
         try:
-            await self._ingestion.get_collection(collection_id)
+            async with asyncio.timeout(_PATIENCE_S if is_known else None):
+                await self._ingestion.get_collection(collection_id)
         except NotFound as error:
+            self._seen.pop((tenant, collection_id), None)
             raise NotFound(f"collections: {collection_id!r} was not found.", param="collections") from error
+        except (TimeoutError, DeadlineExceeded, Unavailable) as error:
+            if not is_known:
+                raise
+            _log.warning("collection_not_checked", collection_id=collection_id, reason=repr(error))
 
 
 class CheckedChat:
