@@ -1,6 +1,7 @@
 """Backup, wipe, restore: the same ids, the same passages, the same answers."""
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,15 +9,20 @@ import pytest
 
 from tests.cluster_stack import back_ends
 from tests.faults.documents import offer
+from tests.faults.results import record
+from tests.faults.sizes import size
 from tests.moved_stacks import answers, asked, exported, found, imported, started
 from tests.running_stack import indexed, new_collection
 
 pytestmark = pytest.mark.timeout(1800)
 
-DOCUMENTS = 200
+DOCUMENTS = size(ci=200, release=2_000)
 QUERIES = 50
 ENGINE = "scripted://?mode=extract"
-ASKED = [f"How many grams does the instrument Fern-{number:04d} weigh?" for number in range(0, DOCUMENTS, 4)][:QUERIES]
+ASKED = [
+    f"How many grams does the instrument Fern-{number:04d} weigh?"
+    for number in range(0, DOCUMENTS, DOCUMENTS // QUERIES)
+]
 
 
 def test_a_backup_brings_everything_back(tmp_path: Path) -> None:
@@ -31,7 +37,9 @@ def test_a_backup_brings_everything_back(tmp_path: Path) -> None:
             manifest = client.get(f"/brain/v1/collections/{collection}/manifest").text
             passages, said = found(client, collection, ASKED), answers(client, collection, ASKED)
         # While it runs, as a backup is taken.
+        began = time.monotonic()
         done = exported(home, chosen, archive, "--with-secrets")
+        exported_s = time.monotonic() - began
     assert len(said) == QUERIES
     assert all("grams" in text for text, _ in said)
     assert done["blobs"]["count"] > DOCUMENTS
@@ -50,7 +58,9 @@ def test_a_backup_brings_everything_back(tmp_path: Path) -> None:
 
     shutil.rmtree(home)
     with back_ends(tmp_path / "keys-3") as chosen:
+        began = time.monotonic()
         brought = imported(home, chosen, archive)
+        imported_s = time.monotonic() - began
         assert brought["rooms"] == done["rooms"]
         assert (brought["blobs"], brought["rebuild"]) == (done["blobs"]["count"], False)
         with started(home, chosen, engine=ENGINE) as stack, stack.client(key) as client:
@@ -62,3 +72,12 @@ def test_a_backup_brings_everything_back(tmp_path: Path) -> None:
             same = sum(one == other for one, other in zip(again, passages, strict=True))
             assert same >= QUERIES - 2, f"{same} of {QUERIES}"
             assert answers(client, collection, ASKED) == said
+    record(
+        "backup, wipe, restore",
+        held="same ids and keys, the same first passage and the same answer to every question",
+        documents=DOCUMENTS,
+        questions=QUERIES,
+        same_first_five=same,
+        exported_s=exported_s,
+        imported_s=imported_s,
+    )
