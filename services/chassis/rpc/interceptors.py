@@ -227,9 +227,9 @@ def _as_family(error: Exception, method: str) -> BrainError:
     return Internal("Something went wrong on our side; the log has the details.")
 
 
-async def _abort(context: Context, outcome: _Outcome, error: BrainError) -> None:
+async def _abort(context: Context, error: BrainError, *, took_s: float) -> None:
     trailing = [(CODE_KEY, error.code)]
-    if outcome.took_s > _ASK_AGAIN_S:
+    if took_s > _ASK_AGAIN_S:
         trailing.append((_PUSHBACK_KEY, "-1"))
     if error.param is not None:
         trailing.append((PARAM_KEY, quote(error.param, safe="[]._-")))
@@ -296,7 +296,7 @@ def _wrap(
                 return await behaviour(taken(request), context)
             except Exception as error:  # noqa: BLE001  the outermost loop of an RPC
                 outcome.error = _as_family(error, method)
-        await _abort(context, outcome, outcome.error)
+        await _abort(context, outcome.error, took_s=outcome.took_s)
         return None
 
     # Writes by itself: grpc leaves a generator standing where a write fails or is cancelled, and whoever collects it
@@ -308,7 +308,7 @@ def _wrap(
                 async for message in produced:
                     await _write(context, message)
         if outcome.error is not None:
-            await _abort(context, outcome, outcome.error)
+            await _abort(context, outcome.error, took_s=outcome.took_s)
 
     make: Any = {
         (False, False): grpc.unary_unary_rpc_method_handler,

@@ -7,8 +7,7 @@ from typing import Final
 __all__ = ["Lane", "Turns"]
 
 # Seconds a lane behind others is owed for each second they had while it waited. Under questions without a gap that makes a
-# ninth of the thread for passages: a document is searchable late, not never. Twice as much slowed searches near the thread's
-# limit by half.
+# ninth of the thread for passages: a document is searchable late, not never. What it is, searches give up.
 _SHARE: Final = 0.125
 
 
